@@ -1,0 +1,1 @@
+"""Notebooks of the library that travel in the wheel: `mlops-nb new` copies from them."""

@@ -1,0 +1,1 @@
+"""The stage notebooks of the flights pipeline, shipped inside the wheel."""
