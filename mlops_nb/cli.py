@@ -112,7 +112,7 @@ def show_run(start: Any, as_json: bool) -> dict[str, Any]:
     click.echo(f"report: {record['report']}")
     return record
 
-# %% ../nbs/api/509_cli.ipynb #597254ef
+# %% ../nbs/api/509_cli.ipynb #38af3885
 @main.command()
 @click.argument("stages", nargs=-1, metavar="[STAGE]...")
 @PARAMETER
@@ -122,11 +122,13 @@ def show_run(start: Any, as_json: bool) -> dict[str, Any]:
 def plan(stages: tuple[str, ...], parameters: tuple[str, ...], environment: str, sample: float | None,
          fresh: bool) -> None:
     """Show the graph, and what would run and why. Runs nothing."""
+    from mlops_nb.exporting import export_project
     from mlops_nb.planning import Request, make_plan, select
     from mlops_nb.settings import find_project
     from mlops_nb.terminal import make_console, make_table, mark
 
     project, request = find_project(), Request(stages, read_parameters(parameters), environment, sample, fresh)
+    export_project(project)  # an edited function is part of the plan, as it will be of the run
     needs = select(project, request).graph.needs
     table = make_table("stage", "would", "why", "needs")
     for each in make_plan(project, request):
@@ -153,7 +155,7 @@ def status(name: str, as_json: bool) -> None:
     report = project.state / "runs" / record["run"] / "report.html"
     click.echo(f"report: {report}" if report.exists() else "no report yet")
 
-# %% ../nbs/api/509_cli.ipynb #a15fdba5
+# %% ../nbs/api/509_cli.ipynb #d8f31a9e
 @main.command()
 @click.argument("stage", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print the stage's parameters as a JSON Schema.")
@@ -172,7 +174,8 @@ def stages(stage: str | None, as_json: bool) -> None:
     if stage:
         table = make_table("name", "kind", "type", "default", "help")
         for one in chosen[0].parameters:
-            table.add_row(one.name, one.kind, one.annotation, repr(one.default), one.help)
+            default = str(one.default) if isinstance(one.default, Path) else one.default
+            table.add_row(one.name, one.kind, one.annotation, repr(default), one.help)
         console.print(table)
         click.echo(f"\n{chosen[0].notebook}, cell {chosen[0].cell + 1}")
         return
@@ -238,3 +241,7 @@ def docs(open_: bool, out: Path | None) -> None:
     click.echo(f"site: {page}")
     if open_:
         click.launch(page.as_uri())
+
+# %% ../nbs/api/509_cli.ipynb #dc445a19
+if __name__ == "__main__" and "__file__" in globals():  # not while this notebook runs
+    main(prog_name="mlops-nb")

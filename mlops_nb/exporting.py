@@ -6,7 +6,8 @@
 __all__ = ['target_module', 'list_exports', 'read_notes', 'as_committed', 'untouched', 'one_at_a_time', 'write_module',
            'export_project', 'export_changed']
 
-# %% ../nbs/api/203_exporting.ipynb #eb79ef4e
+# %% ../nbs/api/203_exporting.ipynb #01d7d896
+import contextlib
 import json
 import re
 import subprocess
@@ -61,7 +62,7 @@ def untouched(module: Path, noted: list[str]) -> bool:
         return hash_text(module.read_bytes()) == noted[1]
     return as_committed(module) or not module.read_text("utf-8", errors="replace").strip()
 
-# %% ../nbs/api/203_exporting.ipynb #8bd5c87c
+# %% ../nbs/api/203_exporting.ipynb #8eb53055
 @contextmanager
 def one_at_a_time(state: Path) -> Iterator[None]:
     """Hold the project's export lock; the system lets go of it when the process dies."""
@@ -80,7 +81,8 @@ def write_module(project: Project, notebook: Path) -> None:
     package = project.root / project.package
     package.mkdir(exist_ok=True)
     (package / "__init__.py").touch()
-    nb_export(str(notebook), lib_path=str(package))
+    with contextlib.chdir(project.root):  # nbdev looks for settings from the working folder upwards
+        nb_export(str(notebook), lib_path=str(package))
 
 
 def export_project(project: Project) -> list[Path]:

@@ -7,7 +7,7 @@ __all__ = ['Tell', 'STOPPED', 'main_hidden', 'Active', 'make_assignment', 'start
            'end_stage', 'reuse_stage', 'stop_stages', 'PipelineRun', 'begin_stage', 'take_step', 'hear_stage',
            'finish_stage', 'interrupt_run', 'run_pipeline']
 
-# %% ../nbs/api/302_pipeline.ipynb #21c6fe01
+# %% ../nbs/api/302_pipeline.ipynb #ccde091f
 import json
 import multiprocessing
 import os
@@ -23,7 +23,7 @@ from typing import Any
 
 from .artifacts import RunContext, read_saved
 from .content import read_kept
-from .engine import Assignment, Ending, run_stage_process
+from .engine import Assignment, Ending, kernel_environment, run_stage_process
 from .exporting import export_project
 from .planning import Request, Selection, StagePlan, plain_values, plan_stage, select
 from .reports import write_report
@@ -41,7 +41,7 @@ def main_hidden() -> Iterator[None]:
     finally:
         sys.modules["__main__"] = main
 
-# %% ../nbs/api/302_pipeline.ipynb #c08f93d3
+# %% ../nbs/api/302_pipeline.ipynb #f60e41ee
 Tell = Callable[[dict[str, Any]], None]
 
 
@@ -72,9 +72,7 @@ def make_assignment(project: Project, selection: Selection, recorder: Recorder, 
     context = RunContext(recorder.run, plan.stage, selection.environment,
                          str(talk / f"{plan.stage}.saved.jsonl"), outputs)
     told.write_text(json.dumps(asdict(context), ensure_ascii=False), "utf-8")
-    path = os.pathsep.join(filter(None, [str(project.root), os.environ.get("PYTHONPATH", "")]))
-    environment = {"MLOPS_NB_PROJECT": str(project.root), "MLOPS_NB_STATE": str(project.state),
-                   "MLOPS_NB_RUN": str(told), "PYTHONPATH": path, "PYTHONHASHSEED": "0"}
+    environment = kernel_environment(project) | {"MLOPS_NB_RUN": str(told), "PYTHONHASHSEED": "0"}
     return Assignment(contract.notebook, output, talk / f"{plan.stage}.result.json", parameters, environment), context
 
 

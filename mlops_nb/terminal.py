@@ -17,7 +17,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-# %% ../nbs/api/500_terminal.ipynb #7f1bafbc
+# %% ../nbs/api/500_terminal.ipynb #e2706b3b
 MARKS = {"done": ("✓", "green"), "reused": ("=", "green"), "running": ("…", "cyan"), "waiting": ("·", "dim"),
          "maybe": ("?", "yellow"), "reuse": ("=", "green"), "run": ("→", "cyan"), "failed": ("✗", "red"),
          "refused": ("✗", "red"), "needs_person": ("!", "yellow"), "skipped": ("-", "yellow"),
@@ -47,7 +47,8 @@ def is_terminal() -> bool:
 
 def make_console(stderr: bool = False) -> Console:
     """A console as wide as the terminal; 160 columns where there is none, so that a log's tables do not fold."""
-    return Console(stderr=stderr, force_jupyter=False, width=None if is_terminal() else 160)
+    return Console(stderr=stderr, force_jupyter=False, markup=False, highlight=False,
+                   width=None if is_terminal() else 160)
 
 # %% ../nbs/api/500_terminal.ipynb #019dc1bf
 def describe_problem(stage: str, status: str, error: dict[str, Any]) -> str:
