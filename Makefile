@@ -30,9 +30,10 @@ lint: setup
 	$(BIN)/ruff check
 	$(BIN)/mypy
 
-# The notebooks of the library are lessons, and a lesson that fails is a bug.
+# The notebooks of the library and the tutorials are lessons, and a lesson that fails is a bug.
 lessons: setup
 	MPLBACKEND=agg $(BIN)/nbdev-test nbs/api --n-workers 2
+	MPLBACKEND=agg $(BIN)/nbdev-test nbs/tutorials --n-workers 0
 
 pytest: setup
 	$(BIN)/pytest

@@ -101,7 +101,7 @@ def current_environment() -> str:
     context = run_context()
     return context.environment if context else os.environ.get("MLOPS_NB_ENV", "development")
 
-# %% ../nbs/api/107_artifacts.ipynb #b211c5aa
+# %% ../nbs/api/107_artifacts.ipynb #201af4d9
 def load_file(project: Project, reference: Reference) -> Any:
     """Read a file that stands for an input, by its ending; checks its hash where the reference has one."""
     path = project.root / reference.file
@@ -113,7 +113,10 @@ def load_file(project: Project, reference: Reference) -> Any:
 
     readers = {".csv": pd.read_csv, ".parquet": pd.read_parquet, ".json": lambda path: json.loads(path.read_text()),
                ".txt": lambda path: path.read_text("utf-8")}
-    return readers.get(path.suffix, Path.read_bytes)(path)
+    try:
+        return readers.get(path.suffix, Path.read_bytes)(path)
+    except (ValueError, OSError) as error:
+        raise ArtifactError(f"{path} cannot be read: {error}", "mend the file, or bind another one") from error
 
 
 def resolve_reference(project: Project, reference: Reference) -> str:

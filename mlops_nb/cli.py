@@ -6,7 +6,8 @@
 __all__ = ['PARAMETER', 'ENVIRONMENT', 'SAMPLE', 'FRESH', 'Commands', 'main', 'read_parameters', 'run', 'show_run', 'plan',
            'status', 'stages', 'show', 'lab', 'new', 'docs']
 
-# %% ../nbs/api/509_cli.ipynb #e9426665
+# %% ../nbs/api/509_cli.ipynb #ee8977a9
+import io
 import json
 import signal
 import sys
@@ -18,7 +19,7 @@ import click
 
 from .errors import MlopsError, UsageError
 
-# %% ../nbs/api/509_cli.ipynb #53a739a9
+# %% ../nbs/api/509_cli.ipynb #dfd6f239
 class Commands(click.Group):
     """The group of commands; prints errors of ours in two lines and ends with their exit code."""
 
@@ -43,6 +44,9 @@ def main() -> None:
     Exit codes: 0 done, 1 a stage failed, 2 wrong use or a broken contract, 3 a person is needed,
     4 a gate refused, 130 interrupted.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without Unicode gets a question mark, and no crash
     if threading.current_thread() is threading.main_thread():
         # A scheduler ends a run with SIGTERM; it deserves the same clean end as Ctrl-C.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -58,7 +62,7 @@ def read_parameters(given: tuple[str, ...]) -> dict[str, str]:
         found[key.strip()] = value
     return found
 
-# %% ../nbs/api/509_cli.ipynb #bec37025
+# %% ../nbs/api/509_cli.ipynb #1959ea9f
 PARAMETER = click.option("-p", "parameters", multiple=True, metavar="STAGE.NAME=VALUE",
                          help="Set a parameter; may be given several times.")
 ENVIRONMENT = click.option("--env", "environment", default="development", metavar="NAME", show_default=True,
@@ -82,13 +86,13 @@ def run(stages: tuple[str, ...], parameters: tuple[str, ...], environment: str, 
 
     What is up to date is reused. A run that failed or was interrupted goes on when it is run again.
     """
-    from mlops_nb.pipeline import run_pipeline
-    from mlops_nb.planning import Request
-    from mlops_nb.runs import EXIT_CODES
-    from mlops_nb.settings import find_project
-
-    request = Request(stages, read_parameters(parameters), environment, sample, fresh)
     try:
+        from mlops_nb.pipeline import run_pipeline
+        from mlops_nb.planning import Request
+        from mlops_nb.runs import EXIT_CODES
+        from mlops_nb.settings import find_project
+
+        request = Request(stages, read_parameters(parameters), environment, sample, fresh)
         record = show_run(lambda tell: run_pipeline(find_project(), request, tell, jobs), as_json)
     except KeyboardInterrupt:
         click.echo("interrupted; what was done is kept, and the same command goes on from here", err=True)
@@ -98,16 +102,18 @@ def run(stages: tuple[str, ...], parameters: tuple[str, ...], environment: str, 
 
 def show_run(start: Any, as_json: bool) -> dict[str, Any]:
     """Run something that tells events, shown as fits the output; returns the run's record."""
-    from mlops_nb.terminal import LiveTable, is_terminal, make_console, print_run, tell_json, tell_lines
+    from mlops_nb.terminal import (
+        LiveTable, is_terminal, make_console, outlive_reader, print_run, tell_json, tell_lines,
+    )
 
     if as_json:
-        return start(tell_json)
+        return start(outlive_reader(tell_json))
     console = make_console()
     if is_terminal():
         with LiveTable(console) as tell:
             record = start(tell)
     else:
-        record = start(tell_lines)
+        record = start(outlive_reader(tell_lines))
     print_run(console, record)
     click.echo(f"report: {record['report']}")
     return record

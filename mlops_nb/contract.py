@@ -6,7 +6,7 @@
 __all__ = ['BOUNDS', 'VOCABULARY', 'Input', 'Output', 'read_cells', 'has_tag', 'find_parameters_cell', 'build', 'Parameter',
            'read_comments', 'read_parameter', 'Contract', 'read_contract']
 
-# %% ../nbs/api/101_contract.ipynb #27a77279
+# %% ../nbs/api/101_contract.ipynb #21bc4557
 import ast
 import io
 import json
@@ -19,7 +19,7 @@ from typing import Annotated, Any, Literal, Optional, Union
 
 import annotated_types
 
-from .errors import ContractError, UsageError, did_you_mean
+from .errors import ContractError, UsageError, did_you_mean, quote
 
 # %% ../nbs/api/101_contract.ipynb #6e33c5d4
 class Input(str):
@@ -94,7 +94,7 @@ def build(node: ast.expr) -> Any:
         case _:
             return ast.literal_eval(node)
 
-# %% ../nbs/api/101_contract.ipynb #8854134c
+# %% ../nbs/api/101_contract.ipynb #45485f39
 @dataclass(frozen=True)
 class Parameter:
     """One line of a parameters cell. `line` counts from 1 within the cell."""
@@ -129,17 +129,17 @@ class Parameter:
         if isinstance(value, str) and self.kind == "parameter":
             try:
                 attempts.append(build(ast.parse(value, mode="eval").body))
-            except (ValueError, SyntaxError, TypeError):
-                pass
+            except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+                pass  # then it is no literal; a thousand brackets end Python's parser in its own ways
         if isinstance(value, bool) and self.type in (int, float):
-            raise ValueError(f"{value!r} is not {self.annotation}")
+            raise ValueError(f"{quote(value)} is not {self.annotation}")
         reasons = []
         for attempt in attempts:
             try:
                 return self.adapter.validate_python(attempt)
             except ValidationError as error:
                 reasons.append("; ".join(each["msg"] for each in error.errors()))
-        raise ValueError(f"{value!r} is not {self.annotation}: {reasons[-1]}")
+        raise ValueError(f"{quote(value)} is not {self.annotation}: {reasons[-1]}")
 
 # %% ../nbs/api/101_contract.ipynb #b2f369cf
 def read_comments(source: str) -> dict[int, str]:

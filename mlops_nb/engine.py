@@ -95,7 +95,7 @@ def find_failed_cell(output: Path) -> Ending | None:
                           "\n".join(error.get("traceback", [])))
     return None
 
-# %% ../nbs/api/201_engine.ipynb #902458de
+# %% ../nbs/api/201_engine.ipynb #cb4f7321
 def execute_stage(assignment: Assignment, tell: Callable[[int, int], None] = lambda index, cells: None) -> None:
     """Execute a stage notebook in this process and leave an Ending at `assignment.result`."""
     from nbclient.exceptions import DeadKernelError
@@ -108,7 +108,9 @@ def execute_stage(assignment: Assignment, tell: Callable[[int, int], None] = lam
     prepare_papermill(assignment.output.parent)
     ending = Ending()
     try:
-        execute_notebook(str(assignment.notebook), str(assignment.output), parameters=spell(assignment.parameters),
+        # papermill formats paths, so braces in them are doubled
+        paths = [str(path).replace("{", "{{").replace("}", "}}") for path in (assignment.notebook, assignment.output)]
+        execute_notebook(*paths, parameters=spell(assignment.parameters),
                          engine_name="mlops_nb", kernel_name="python3", progress_bar=False,
                          cwd=str(assignment.notebook.parent), kernel_environment=assignment.kernel_environment,
                          kernel_log=str(assignment.output.with_suffix(".log")), tell=tell)
@@ -132,6 +134,10 @@ def run_stage_process(assignment: Assignment, pipe: Any) -> None:
     """Entry of a stage process: its own session, quiet, progress told through the pipe."""
     os.setsid()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # a kernel must be interruptible again
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     threading.Thread(target=end_with_runner, args=(pipe,), daemon=True).start()
-    execute_stage(assignment, lambda index, cells: pipe.send((index + 1, cells)))
+    try:
+        execute_stage(assignment, lambda index, cells: pipe.send((index + 1, cells)))
+    except OSError as error:  # the ending cannot be written; the runner finds none, and the disk full
+        sys.exit(error.errno)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MlopsError', 'UsageError', 'ContractError', 'SettingsError', 'StageError', 'NeedsPerson', 'GateRefused',
-           'ArtifactError', 'StoreError', 'did_you_mean']
+           'ArtifactError', 'StoreError', 'quote', 'did_you_mean']
 
 # %% ../nbs/api/000_errors.ipynb #2c5da419
 class MlopsError(Exception):
@@ -63,6 +63,12 @@ class ArtifactError(MlopsError):
 
 class StoreError(MlopsError):
     """The state store cannot be opened, written, or understood."""
+
+# %% ../nbs/api/000_errors.ipynb #dc1e2cc4
+def quote(value: object, width: int = 60) -> str:
+    """A value as Python writes it, cut to `width` characters."""
+    text = repr(value[: width + 1] if isinstance(value, str | list | tuple) else value)
+    return text if len(text) <= width else f"{text[:width]}…"
 
 # %% ../nbs/api/000_errors.ipynb #f1094c19
 def did_you_mean(name: str, known: list[str]) -> str:

@@ -6,7 +6,7 @@
 __all__ = ['target_module', 'list_exports', 'read_notes', 'as_committed', 'untouched', 'one_at_a_time', 'write_module',
            'export_project', 'export_changed']
 
-# %% ../nbs/api/203_exporting.ipynb #01d7d896
+# %% ../nbs/api/203_exporting.ipynb #8586b87e
 import contextlib
 import json
 import re
@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from .content import explain_disk
 from .contract import read_cells
 from .errors import ContractError
 from .settings import Project
@@ -62,14 +63,16 @@ def untouched(module: Path, noted: list[str]) -> bool:
         return hash_text(module.read_bytes()) == noted[1]
     return as_committed(module) or not module.read_text("utf-8", errors="replace").strip()
 
-# %% ../nbs/api/203_exporting.ipynb #8eb53055
+# %% ../nbs/api/203_exporting.ipynb #5e76ca9b
 @contextmanager
 def one_at_a_time(state: Path) -> Iterator[None]:
     """Hold the project's export lock; the system lets go of it when the process dies."""
     import fcntl
 
-    state.mkdir(parents=True, exist_ok=True)
-    with (state / "exports.lock").open("w") as lock:
+    with explain_disk(state):
+        state.mkdir(parents=True, exist_ok=True)
+        lock = (state / "exports.lock").open("w")
+    with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 

@@ -7,7 +7,7 @@ __all__ = ['WORDS', 'strip_docstrings', 'hash_source', 'imported_names', 'packag
            'follow_imports', 'list_distributions', 'library_versions', 'hash_file', 'list_ingredients',
            'explain_difference']
 
-# %% ../nbs/api/202_fingerprints.ipynb #1080525c
+# %% ../nbs/api/202_fingerprints.ipynb #e0567570
 import ast
 import sys
 from functools import lru_cache
@@ -17,6 +17,7 @@ from typing import Any
 
 import mlops_nb
 from .contract import Contract, read_cells
+from .errors import quote
 from .settings import Project
 from .store import hash_json, hash_text
 
@@ -136,7 +137,7 @@ def list_ingredients(project: Project, contract: Contract, parameters: dict[str,
             "files": files, "inputs": inputs, "libraries": library_versions(others),
             "python": ".".join(map(str, sys.version_info[:2]))}
 
-# %% ../nbs/api/202_fingerprints.ipynb #c44d5b8e
+# %% ../nbs/api/202_fingerprints.ipynb #e8084769
 WORDS = {"code": "code", "modules": "module", "parameters": "parameter", "files": "file of parameter",
          "inputs": "input", "libraries": "library", "python": "Python's version"}
 
@@ -153,7 +154,7 @@ def explain_difference(then: dict[str, Any], now: dict[str, Any]) -> str:
             continue
         names = [name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]
         if key in ("parameters", "libraries"):
-            reasons += [f"{word} {name}: {old.get(name)} → {new.get(name)}" for name in names]
+            reasons += [f"{word} {name}: {quote(old.get(name))} → {quote(new.get(name))}" for name in names]
         else:
             shown = ", ".join(name.removeprefix("mlops_nb.") for name in names[:3]) + (" …" if len(names) > 3 else "")
             reasons.append(f"{word}{'s' if len(names) > 1 else ''} {shown} changed")

@@ -6,7 +6,7 @@
 __all__ = ['GRAVITY', 'EXIT_CODES', 'gravest', 'describe_git', 'describe_process', 'is_alive', 'new_run_name', 'Recorder',
            'find_run', 'summarize_run', 'find_result', 'find_last', 'first_row']
 
-# %% ../nbs/api/204_runs.ipynb #088f7761
+# %% ../nbs/api/204_runs.ipynb #5912b3d8
 import os
 import platform
 import secrets
@@ -22,6 +22,7 @@ import sqlalchemy as sa
 
 import mlops_nb
 from .artifacts import Standing, record_artifacts
+from .content import explain_disk
 from .errors import UsageError, did_you_mean
 from .settings import Project
 from .store import Store, runs, stage_runs, utc_now
@@ -66,7 +67,7 @@ def is_alive(process: dict[str, Any]) -> bool:
         pass  # it is there, and another user's
     return True
 
-# %% ../nbs/api/204_runs.ipynb #9f08d0cb
+# %% ../nbs/api/204_runs.ipynb #06eb06ba
 def new_run_name() -> str:
     """A name for a run: `20261123-091500-3fa2`, in UTC."""
     return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
@@ -87,7 +88,8 @@ class Recorder:
 
     def start(self, command: dict[str, Any], stages: list[str]) -> None:
         """Enter the run, and its stages as waiting."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        with explain_disk(self.project.state):
+            self.folder.mkdir(parents=True, exist_ok=True)
         versions = {"python": platform.python_version(), "platform": platform.platform(),
                     "mlops_nb": mlops_nb.__version__}
         with Store(self.project.state).writing() as connection:

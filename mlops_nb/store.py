@@ -113,7 +113,7 @@ def explain(path: Path) -> Iterator[None]:
         raise StoreError(f"the state folder {path.parent} cannot be written: {error.strerror}",
                          "get write permission, free some space, or set MLOPS_NB_STATE") from error
 
-# %% ../nbs/api/100_store.ipynb #81e36398
+# %% ../nbs/api/100_store.ipynb #32e595e4
 class Store:
     """The state database of a project, at `folder/state.db`; made at the first write."""
 
@@ -133,12 +133,19 @@ class Store:
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
         """A transaction that reads one consistent state; raises StoreError."""
-        if not self.path.exists():
-            with self.writing():
+        if not self.has_tables():
+            with self.writing():  # reading must not begin to write: SQLite refuses that beside another writer
                 pass
         with explain(self.path), make_engine(self.path, os.getpid()).begin() as connection:
             self.check_version(connection)
             yield connection
+
+    def has_tables(self) -> bool:
+        """Has somebody written to this store before?"""
+        if not self.path.exists():
+            return False
+        with explain(self.path), make_engine(self.path, os.getpid()).begin() as connection:
+            return sa.inspect(connection).has_table("about")
 
     def check_version(self, connection: sa.Connection) -> None:
         """Make the tables in a new store; refuse one that a newer mlops_nb wrote."""

@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['MARKS', 'mark', 'make_table', 'is_terminal', 'make_console', 'describe_problem', 'tell_json', 'event_line',
-           'tell_lines', 'LiveTable', 'print_run', 'print_error']
+           'tell_lines', 'outlive_reader', 'LiveTable', 'print_run', 'print_error']
 
-# %% ../nbs/api/500_terminal.ipynb #889b38b0
+# %% ../nbs/api/500_terminal.ipynb #1c40327d
 import json
+import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -86,6 +87,17 @@ def tell_lines(event: dict[str, Any]) -> None:
     """Print an event as a plain line."""
     if line := event_line(event):
         print(line, flush=True)
+
+# %% ../nbs/api/500_terminal.ipynb #3a6446bf
+def outlive_reader(tell: Callable[[dict[str, Any]], None]) -> Callable[[dict[str, Any]], None]:
+    """The same teller; when nobody reads standard output any more, what is told goes nowhere."""
+    def told(event: dict[str, Any]) -> None:
+        try:
+            tell(event)
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+    return told
 
 # %% ../nbs/api/500_terminal.ipynb #2394245e
 class LiveTable:
