@@ -32,8 +32,7 @@ lint: setup
 
 # The notebooks of the library and the tutorials are lessons, and a lesson that fails is a bug.
 lessons: setup
-	MPLBACKEND=agg $(BIN)/nbdev-test nbs/api --n-workers 2
-	MPLBACKEND=agg $(BIN)/nbdev-test nbs/tutorials --n-workers 0
+	MPLBACKEND=agg $(BIN)/nbdev-test nbs --n-workers 2 --skip-folder-re '^([_.]|stages)'
 
 pytest: setup
 	$(BIN)/pytest

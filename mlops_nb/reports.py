@@ -6,7 +6,7 @@
 __all__ = ['STYLE', 'code_style', 'make_page', 'make_table', 'notebook_exporter', 'write_notebook_page', 'show_artifact',
            'show_stage', 'link_notebook', 'spell_command', 'write_report']
 
-# %% ../nbs/api/301_reports.ipynb #aa385e11
+# %% ../nbs/api/301_reports.ipynb #7ff75779
 import base64
 import html
 import json
@@ -15,7 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from .content import read_kept, read_value
+from .content import explain_disk, read_kept, read_value
 from .errors import ArtifactError
 from .settings import Project
 
@@ -114,7 +114,7 @@ def show_stage(project: Project, stage: dict[str, Any]) -> str:
     parts.extend(show_artifact(project.state, name, digits) for name, digits in (stage["outputs"] or {}).items())
     return "\n".join(parts)
 
-# %% ../nbs/api/301_reports.ipynb #7327cfa3
+# %% ../nbs/api/301_reports.ipynb #de4d9a9d
 def link_notebook(stage: dict[str, Any], folder: Path) -> str:
     """A link to the page of a stage's executed notebook, which is made when it is not there."""
     notebook = Path(stage["notebook"] or "")
@@ -157,5 +157,6 @@ def write_report(project: Project, record: dict[str, Any]) -> Path:
             + make_table(["", ""], facts) + "<h2>Stages</h2>" + make_table(["stage", "status", "time", "notebook"], rows)
             + "\n".join(show_stage(project, stage) for stage in record["stages"]))
     page = folder / "report.html"
-    page.write_text(make_page(f"{project.name} {record['run']}", body), "utf-8")
+    with explain_disk(page):
+        page.write_text(make_page(f"{project.name} {record['run']}", body), "utf-8")
     return page
