@@ -7,10 +7,11 @@ __all__ = ['Standing', 'Reference', 'parse_reference', 'record_artifacts', 'newe
            'run_context', 'current_environment', 'load_file', 'resolve_reference', 'load', 'executed_sources',
            'open_stage', 'save', 'read_saved']
 
-# %% ../nbs/api/107_artifacts.ipynb #e61b72c7
+# %% ../nbs/api/107_artifacts.ipynb #7574eda1
 import json
 import os
 import re
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +19,7 @@ from typing import Any, Literal
 import sqlalchemy as sa
 
 from .content import explain_disk, find_object, keep_value, read_value
-from .contract import read_contract
+from .contract import Contract, read_contract
 from .errors import ArtifactError, ContractError, UsageError, did_you_mean
 from .journal import read_decisions
 from .settings import Project, find_project
@@ -148,7 +149,7 @@ def load(reference: str) -> Any:
         return read_decisions(wanted.name.removeprefix("journal."), project.state)
     return read_value(project.state, resolve_reference(project, wanted), wanted.name)
 
-# %% ../nbs/api/107_artifacts.ipynb #94c841b6
+# %% ../nbs/api/107_artifacts.ipynb #d57f3129
 def executed_sources() -> list[str]:
     """The source of each cell that this kernel ran; empty outside IPython."""
     from IPython import get_ipython
@@ -157,11 +158,11 @@ def executed_sources() -> list[str]:
     return list(shell.user_ns.get("In", ())) if shell else []
 
 
-def open_stage(project: Project) -> str:
-    """The stage whose notebook is open; raises UsageError when this kernel belongs to none."""
+def open_stage(project: Project) -> Contract:
+    """The contract of the stage whose notebook is open; raises UsageError when this kernel belongs to none."""
     name = Path(os.environ.get("JPY_SESSION_NAME", ""))
     if (project.stages / name.name).is_file() and name.suffix == ".ipynb":
-        return read_contract(project.stages / name.name).stage
+        return read_contract(project.stages / name.name)
     ran = {source.strip() for source in executed_sources()}
     for notebook in sorted(project.stages.glob("*.ipynb")):
         try:
@@ -170,7 +171,7 @@ def open_stage(project: Project) -> str:
             continue  # another notebook's fault must not keep this one from saving
         cells = json.loads(notebook.read_text("utf-8"))["cells"]
         if contract.parameters and "".join(cells[contract.cell]["source"]).strip() in ran:
-            return contract.stage
+            return contract
     raise UsageError("this is not a stage notebook, or its parameters cell was not run",
                      f"open a notebook of {project.stages} and run its parameters cell first")
 
@@ -183,9 +184,12 @@ def save(output: str, value: Any) -> None:
     """
     project, context = find_project(), run_context()
     if context is None:
-        kept = keep_value(project.state, value)
+        contract, kept = open_stage(project), keep_value(project.state, value)
+        if f"{contract.stage}.{output}" not in contract.artifact_names().values():
+            warnings.warn(f"`{output}` is kept, but {contract.notebook.name} as it is saved declares no such Output; "
+                          "a run will refuse it", stacklevel=2)
         with Store(project.state).writing() as connection:
-            record_artifacts(connection, {f"{open_stage(project)}.{output}": (kept.hash, kept.kind)},
+            record_artifacts(connection, {f"{contract.stage}.{output}": (kept.hash, kept.kind)},
                              current_environment(), None, "interactive")
         return
     if output not in context.outputs:

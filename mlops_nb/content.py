@@ -22,7 +22,7 @@ from .errors import ArtifactError
 from .formats import format_for, format_named
 from .store import hash_json, hash_text
 
-# %% ../nbs/api/104_content.ipynb #b9a785ad
+# %% ../nbs/api/104_content.ipynb #8a68593d
 @dataclass(frozen=True)
 class Kept:
     """What the store knows of a content without opening it: its hash, kind, files (name to SHA-256) and notes."""
@@ -56,6 +56,7 @@ def explain_disk(folder: Path) -> Iterator[None]:
     except OSError as error:
         mends = {errno.ENOSPC: "free some space on its disk", errno.EDQUOT: "free some of your quota",
                  errno.EACCES: "get write permission, or set MLOPS_NB_STATE",
+                 errno.EPERM: "get write permission, or set MLOPS_NB_STATE",
                  errno.EROFS: "it is on a read-only mount: set MLOPS_NB_STATE to a folder elsewhere"}
         raise ArtifactError(f"nothing can be kept in {folder}: {error.strerror or error}",
                             mends.get(error.errno or 0, "check the folder and its disk")) from error

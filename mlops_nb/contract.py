@@ -94,7 +94,7 @@ def build(node: ast.expr) -> Any:
         case _:
             return ast.literal_eval(node)
 
-# %% ../nbs/api/101_contract.ipynb #45485f39
+# %% ../nbs/api/101_contract.ipynb #c285f19d
 @dataclass(frozen=True)
 class Parameter:
     """One line of a parameters cell. `line` counts from 1 within the cell."""
@@ -128,7 +128,8 @@ class Parameter:
         attempts = [value]
         if isinstance(value, str) and self.kind == "parameter":
             try:
-                attempts.append(build(ast.parse(value, mode="eval").body))
+                literal = build(ast.parse(value, mode="eval").body)
+                attempts = [literal, value] if self.type is Any else [value, literal]
             except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
                 pass  # then it is no literal; a thousand brackets end Python's parser in its own ways
         if isinstance(value, bool) and self.type in (int, float):
