@@ -6,9 +6,10 @@
 __all__ = ['PARAMETER', 'ENVIRONMENT', 'SAMPLE', 'FRESH', 'Commands', 'main', 'read_parameters', 'run', 'show_run', 'plan',
            'status', 'stages', 'show', 'lab', 'new', 'docs']
 
-# %% ../nbs/api/509_cli.ipynb #ee8977a9
+# %% ../nbs/api/509_cli.ipynb #b4e660d2
 import io
 import json
+import shlex
 import signal
 import sys
 import threading
@@ -212,7 +213,7 @@ def show(artifact: str, rows: int) -> None:
     make_console().print(table)
     click.echo(f"\n{preview}" if preview else "")
 
-# %% ../nbs/api/509_cli.ipynb #c1d223b1
+# %% ../nbs/api/509_cli.ipynb #912974d0
 @main.command(context_settings={"ignore_unknown_options": True})
 @click.argument("options", nargs=-1, type=click.UNPROCESSED, metavar="[JUPYTER OPTIONS]...")
 def lab(options: tuple[str, ...]) -> None:
@@ -232,7 +233,7 @@ def new(folder: Path, template: str) -> None:
     from mlops_nb.scaffolding import make_project
 
     project = make_project(folder, template)
-    click.echo(f"made {project.root} from the template `{template}`\n\n  cd {folder}\n  mlops-nb run\n  mlops-nb lab")
+    click.echo(f"made {project.root} from the template `{template}`\n\n  cd {shlex.quote(str(folder))}\n  mlops-nb run\n  mlops-nb lab")
 
 
 @main.command()
