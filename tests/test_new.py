@@ -220,7 +220,7 @@ def refuse(wines: Project, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str
      "60 values of column `방문일` are no dates as %d.%m.%Y, the first is '2026.03.01'", "correct the format"),
     (lambda lines: ORDERS, {"target": "음료 이름", "task": "regression"}, "column `음료 이름` is str",
      "set ingestion.task"),
-    (lambda lines: "", {"source": Path("../../data/없는 표.csv")}, "data/없는 표.csv", "is counted from"),
+    (lambda lines: "", {"source": Path("../../data/없는 표.csv")}, "data/없는 표.csv", "counts from"),
 ], ids=["separator", "a long row", "long rows", "encoding", "dates", "task", "no file"])
 def test_a_csv_that_is_read_wrongly_is_named_with_its_mend(wines, write, refuse, spoilt, parameters, message, mend):
     source = Path(write(spoilt(read_example(wines))).partition("=")[2])
