@@ -117,7 +117,7 @@ def select(project: Project, request: Request) -> Selection:
     fresh = frozenset((request.stages or stages) if request.fresh else ())
     return Selection(graph, environment.name, tuple(stages), values, fresh)
 
-# %% ../nbs/api/300_planning.ipynb #4f9359cb
+# %% ../nbs/api/300_planning.ipynb #ce0329d8
 def bind_input(project: Project, selection: Selection, stage: str, name: str,
                made: dict[str, str | None]) -> Reference | None:
     """The exact reference for one Input; None when it is not made yet. Raises UsageError when it cannot be."""
@@ -133,7 +133,11 @@ def bind_input(project: Project, selection: Selection, stage: str, name: str,
         if not path.is_file():
             raise UsageError(f"{stage}.{name}: {path} {'is a folder' if path.is_dir() else 'does not exist'}",
                              "correct the path; it is relative to the project's folder")
-        return Reference(file=wanted.file, hash=hash_file(path))
+        bound = Reference(file=wanted.file, hash=hash_file(path))
+        if not bound.hash.startswith(wanted.hash):
+            raise UsageError(f"{stage}.{name}: {path} is not the file that `{text}` names: its content changed",
+                             "bring the file back, or leave out the hash")
+        return bound
     if wanted.name.startswith("journal."):
         decisions = read_decisions(wanted.name.removeprefix("journal."), project.state)
         return Reference(wanted.name, hash=keep_value(project.state, decisions).hash)
