@@ -50,6 +50,6 @@ setup(
     package_data={
         "mlops_nb": ["py.typed", "site.css", "templates/**/*"],
         "mlops_nb.stages": ["*.ipynb", "*.jsonl"],
-        "mlops_nb.api": ["222_flights.ipynb"],
+        "mlops_nb.api": ["232_flights.ipynb"],
     },
 )

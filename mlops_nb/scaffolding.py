@@ -61,7 +61,7 @@ def copy_flights(folder: Path, package: str) -> None:
         target = folder / "nbs" / "stages" / name
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(text.replace("mlops_nb.flights", f"{package}.flights"), "utf-8")
-    own = files("mlops_nb.api").joinpath("222_flights.ipynb").read_text("utf-8")
+    own = files("mlops_nb.api").joinpath("232_flights.ipynb").read_text("utf-8")
     (folder / "nbs" / "flights.ipynb").write_text(own.replace("mlops_nb.flights", f"{package}.flights"), "utf-8")
 
 

@@ -204,7 +204,7 @@ def test_notes_to_programs_are_gone(site):
 
 
 def test_formulas_are_drawn_without_a_script(site):
-    page = read(site, "api/220_monitoring")
+    page = read(site, "api/230_monitoring")
     assert "<math" in page and "MathJax" not in page and "jsdelivr" not in page
 
 
