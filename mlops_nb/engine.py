@@ -7,10 +7,13 @@ __all__ = ['Engine', 'kernel_environment', 'Assignment', 'Ending', 'find_failed_
            'run_stage_process']
 
 # %% ../nbs/api/206_engine.ipynb #6fd9ebb3
+import base64
 import json
 import logging
 import os
+import pickle
 import signal
+import socket
 import sys
 import threading
 import traceback
@@ -29,7 +32,7 @@ class Engine:
     @classmethod
     def execute_notebook(cls, nb: Any, kernel_name: str, **options: Any) -> Any:
         """Execute the notebook; takes papermill's options, `kernel_environment`, `kernel_log` and `tell` besides."""
-        from mlops_nb.client import NotebookEngine
+        from mlops_nb.execution import NotebookEngine
 
         return NotebookEngine.execute_notebook(nb, kernel_name, **options)
 
@@ -96,17 +99,18 @@ def find_failed_cell(output: Path) -> Ending | None:
     return None
 
 # %% ../nbs/api/206_engine.ipynb #cb4f7321
-def execute_stage(assignment: Assignment, tell: Callable[[int, int], None] = lambda index, cells: None) -> None:
-    """Execute a stage notebook in this process and leave an Ending at `assignment.result`."""
+def execute_stage(assignment: Assignment, tell: Callable[[dict[str, Any]], None] = lambda event: None) -> Ending:
+    """Execute a stage notebook in this process; `tell` gets each event. Returns how it ended."""
     from nbclient.exceptions import DeadKernelError
     from papermill import execute_notebook
     from papermill.exceptions import PapermillExecutionError
 
-    from mlops_nb.client import prepare_papermill, spell, write_whole
+    from mlops_nb.saving import register_whole_files
+    from mlops_nb.spelling import register_translator, spell
 
     logging.getLogger("papermill").setLevel(logging.ERROR)  # it warns of every type it cannot parse
-    prepare_papermill(assignment.output.parent)
-    ending = Ending()
+    register_translator()
+    register_whole_files(assignment.output.parent)
     try:
         # papermill formats paths, so braces in them are doubled
         paths = [str(path).replace("{", "{{").replace("}", "}}") for path in (assignment.notebook, assignment.output)]
@@ -115,29 +119,34 @@ def execute_stage(assignment: Assignment, tell: Callable[[int, int], None] = lam
                          cwd=str(assignment.notebook.parent), kernel_environment=assignment.kernel_environment,
                          kernel_log=str(assignment.output.with_suffix(".log")), tell=tell)
     except (PapermillExecutionError, DeadKernelError):
-        ending = find_failed_cell(assignment.output) or Ending("KernelDied", "the kernel died between two cells")
+        return find_failed_cell(assignment.output) or Ending("KernelDied", "the kernel died between two cells")
     except Exception as error:
-        ending = Ending(type(error).__name__, error.what if isinstance(error, MlopsError) else str(error),
-                        traceback=traceback.format_exc())
-    write_whole(assignment.result, json.dumps(asdict(ending), ensure_ascii=False))
+        return Ending(type(error).__name__, error.what if isinstance(error, MlopsError) else str(error),
+                      traceback=traceback.format_exc())
+    return Ending()
 
-
-def end_with_runner(pipe: Any) -> None:
-    """Wait until the other end of the pipe is gone, then end this process; the runner never sends anything."""
+# %% ../nbs/api/206_engine.ipynb #aaf36fde
+def end_with_runner(channel: socket.socket) -> None:
+    """Wait until the other end of the socket is gone, then end this process; the runner never sends anything."""
     try:
-        pipe.recv()
-    except (EOFError, OSError):
-        os.kill(os.getpid(), signal.SIGTERM)
+        channel.recv(1)
+    except OSError:
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
-def run_stage_process(assignment: Assignment, pipe: Any) -> None:
-    """Entry of a stage process: its own session, quiet, progress told through the pipe."""
-    os.setsid()
+def run_stage_process(fds: list[int], assignment: str) -> None:
+    """Entry of a stage process: quiet, events told through the socket, its Ending left at `result`;
+    `assignment` is pickled, in base64."""
+    from mlops_nb.saving import write_whole
+
+    channel = socket.socket(fileno=fds[0])
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # a kernel must be interruptible again
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    threading.Thread(target=end_with_runner, args=(pipe,), daemon=True).start()
+    threading.Thread(target=end_with_runner, args=(channel,), daemon=True).start()
+    told: Assignment = pickle.loads(base64.b64decode(assignment))
+    ending = execute_stage(told, lambda event: channel.sendall(json.dumps(event).encode() + b"\n"))
     try:
-        execute_stage(assignment, lambda index, cells: pipe.send((index + 1, cells)))
+        write_whole(told.result, json.dumps(asdict(ending), ensure_ascii=False))
     except OSError as error:  # the ending cannot be written; the runner finds none, and the disk full
         sys.exit(error.errno)

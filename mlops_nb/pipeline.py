@@ -207,7 +207,7 @@ def run_pipeline(project: Project, request: Request | None = None, tell: Tell = 
     selection = select(project, request)
     for stage in selection.stages:  # an input that cannot be bound is found before the first stage runs
         plan_stage(project, selection, stage, {})
-    run = PipelineRun(project, selection, jobs or os.cpu_count() or 1, tell, Local())
+    run = PipelineRun(project, selection, jobs or os.cpu_count() or 1, tell, Local(str(project.root)))
     command = {"stages": list(request.stages), "parameters": {key: str(value) for key, value in
                request.parameters.items()}, "sample": request.sample, "fresh": request.fresh}
     run.recorder.start(command, list(selection.stages))

@@ -38,6 +38,8 @@ class Project:
     stages: Path
     state: Path
     environments: dict[str, Environment] = field(default_factory=dict)
+    preload: tuple[str, ...] = ()
+    no_preload: tuple[str, ...] = ()
 
     def environment(self, name: str) -> Environment:
         """The environment called `name`; raises UsageError with the nearest name when there is none."""
@@ -89,7 +91,8 @@ def read_project(root: Path) -> Project:
     return Project(
         root=root, name=values.get("name", root.name), package=values.get("package", ""),
         notebooks=root / notebooks, stages=root / values.get("stages", f"{notebooks}/stages"),
-        state=Path(state).resolve(), environments=read_environments(parser, where))
+        state=Path(state).resolve(), environments=read_environments(parser, where),
+        preload=tuple(values.get("preload", "").split()), no_preload=tuple(values.get("no_preload", "").split()))
 
 # %% ../nbs/api/001_settings.ipynb #62e3482d
 def find_project(start: Path | None = None) -> Project:

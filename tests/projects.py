@@ -202,17 +202,23 @@ class Project:
                               env=self.child_environment() | environment)
         return Answer(done.returncode, done.stdout, done.stderr)
 
-    def living(self) -> list[int]:
-        """The ids of our processes that still run: runners, stages, kernels."""
+    def living(self, with_nursery: bool = False) -> list[int]:
+        """The ids of our processes that still run: runners, stages, kernels. The nursery is meant to stay."""
         found = []
         for folder in Path("/proc").glob("[0-9]*"):
             try:
                 ours = f"MLOPS_NB_TEST={self.mark}".encode() in (folder / "environ").read_bytes().split(b"\0")
-                if ours and "\nState:\tZ" not in (folder / "status").read_text():
+                stays = not with_nursery and (folder / "comm").read_text() == "mlops_nb nest\n"
+                if ours and not stays and "\nState:\tZ" not in (folder / "status").read_text():
                     found.append(int(folder.name))
             except OSError:
                 continue  # it ended while we looked
         return found
+
+    def stage_process(self, notebook: str) -> int:
+        """The process id of the stage that executes a notebook: its output goes to the log beside it."""
+        return next(pid for pid in self.living() if Path(f"/proc/{pid}/comm").read_text() == "mlops_nb stage\n"
+                    and os.readlink(f"/proc/{pid}/fd/1").endswith(f"/{notebook}.log"))
 
     def wait_until_quiet(self) -> None:
         """Wait until none of our processes is left."""
@@ -220,7 +226,7 @@ class Project:
 
     def kill_all(self) -> None:
         """Kill whatever is left of our processes."""
-        for pid in self.living():
+        for pid in self.living(with_nursery=True):
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
@@ -259,7 +265,3 @@ def is_living(pid: int) -> bool:
         return False
 
 
-def parent_of(pid: int) -> int:
-    """The process id of a process's parent."""
-    line = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("PPid:"))
-    return int(line.split()[1])

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from projects import Project, cell, holding, is_living, parent_of, wait_until, write_notebook
+from projects import Project, cell, holding, is_living, wait_until, write_notebook
 
 ROOT = Path(__file__).parent.parent
 MAKE = ("01_make", 'count: int = 3\nrows: Output = "rows"', "save(rows, {'n': count})")
@@ -42,7 +42,7 @@ def test_a_kernel_and_a_stage_process_killed_in_the_middle(project):
     process = project.start("run", "--jobs", "2", "--json")
     first, second = project.wait_for_kernel("one"), project.wait_for_kernel("two")
     os.kill(first, signal.SIGKILL)
-    os.kill(parent_of(second), signal.SIGKILL)
+    os.kill(project.stage_process("02_second"), signal.SIGKILL)
     answer = project.finish(process)
     assert answer.code == 1 and answer.said
     assert project.statuses() == {"first": "failed", "second": "failed", "after_first": "skipped",
@@ -89,7 +89,7 @@ def test_a_run_stopped_in_the_middle_goes_on_later(holdable, number, kind, whole
     hold = holdable.hold()
     process = holdable.start(*words)
     kernel = holdable.wait_for_kernel()
-    stage = parent_of(kernel)
+    stage = holdable.stage_process("02_slow")
     before, began = holdable.catalog(), time.monotonic()
     (os.killpg if whole_group else os.kill)(process.pid, kind)
     answer = holdable.finish(process)
