@@ -76,6 +76,19 @@ class Channel:
         return expand(msgspec.json.decode(self.lines.pop()))
 
 
+    def finish(self, timeout: float) -> dict[str, float] | None:
+        """Say that this was all, and wait for the kernel's last word: what it has used; None when it does not come."""
+        until = time.monotonic() + timeout
+        try:
+            self.connection.shutdown(socket.SHUT_WR)
+            while (message := self.receive(max(0.0, until - time.monotonic()))) is not None:
+                if message["msg_type"] == "usage":
+                    return message["content"]
+        except (OSError, EOFError):
+            pass
+        return None
+
+
 def expand(line: dict[str, Any]) -> dict[str, Any]:
     """A message as jupyter_client has it, from our short form."""
     kind = line["msg_type"]
@@ -230,7 +243,7 @@ class Manager(NotebookExecutionManager):
         super().__init__(nb, **options)
         path = self.output_path
         self.file = NotebookFile(nb, Path(path)) if path and "://" not in path and path != "-" else None
-        self.tell, self.at = tell, 0
+        self.tell, self.at, self.began = tell, 0, self.now()
 
     def changed(self, index: int) -> None:
         """A cell is not what it was."""
@@ -248,10 +261,20 @@ class Manager(NotebookExecutionManager):
         self.changed(self.at)
         self.tell({"event": "cell", "cell": self.at + 1, "cells": len(self.nb.cells)})
         super().cell_start(cell, cell_index, **options)
+        self.began = self.now()
 
     def cell_complete(self, cell: Any, cell_index: int | None = None, **options: Any) -> None:
+        if self.log_output or self.file is None:
+            self.changed(cell_index or 0)
+            return super().cell_complete(cell, cell_index, **options)
+        noted, ended = cell.metadata.papermill, self.now()
+        noted["end_time"], noted["duration"] = ended.isoformat(), (ended - self.began).total_seconds()
+        if noted["status"] != self.FAILED:
+            noted["status"] = self.COMPLETED
         self.changed(cell_index or 0)
-        super().cell_complete(cell, cell_index, **options)
+        self.save()
+        if self.pbar:
+            self.pbar.update(1)
 
     def autosave_cell(self, **options: Any) -> None:
         if self.file is None:

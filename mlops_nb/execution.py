@@ -11,7 +11,6 @@ import logging
 import os
 import re
 import socket
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -119,16 +118,13 @@ def execute_in_copy(client: ChannelClient, nb_man: Any) -> None:
     """Execute a notebook in a copy of the nursery, and see the copy to its end."""
     try:
         client.execute()
-    except BaseException:
-        client.process.kill()
-        raise
     finally:
+        used = client.channel.finish(2)
         client.channel.connection.close()
-        try:
-            client.process.wait(2)
-        except subprocess.TimeoutExpired:
+        if used is None:
             client.process.kill()
-        nb_man.tell({"event": "usage", **client.process.usage})
+            client.process.wait(10)
+        nb_man.tell({"event": "usage", **(used or client.process.usage)})
 
 
 def execute_ordinarily(client: StockClient, environment: dict[str, str], kernel_log: str) -> None:

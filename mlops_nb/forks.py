@@ -70,7 +70,7 @@ def nursery_name(root: Path | str, environment: Mapping[str, str]) -> str:
     return sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
 # %% ../nbs/api/202_forks.ipynb #0d511cda
-QUIET = {"OPENBLAS_NUM_THREADS": "1", "JE_ARROW_MALLOC_CONF": "background_thread:false", "OMP_WAIT_POLICY": "PASSIVE"}
+QUIET = {"JE_ARROW_MALLOC_CONF": "background_thread:false", "OMP_WAIT_POLICY": "PASSIVE"}
 
 
 def bring_up(path: Path, root: Path | str, environment: Mapping[str, str]) -> None:
@@ -88,8 +88,7 @@ def bring_up(path: Path, root: Path | str, environment: Mapping[str, str]) -> No
         listener.listen(128)
         program = f"from mlops_nb.nursery import serve; serve({listener.fileno()}, {str(root)!r}, {str(path)!r})"
         own = {key: value for key, value in environment.items() if not key.startswith("JPY_")}
-        told = {**QUIET, **own, "OPENBLAS_NUM_THREADS": "1",
-                "PYTHONHASHSEED": environment.get("PYTHONHASHSEED", "0")}
+        told = {**QUIET, **own, "PYTHONHASHSEED": environment.get("PYTHONHASHSEED", "0")}
         with open(path.with_suffix(".log"), "wb") as log:
             subprocess.Popen([sys.executable, "-c", program], pass_fds=[listener.fileno()], start_new_session=True,
                              stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=told, cwd="/")

@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['log', 'LOOK_FOR_IPYTHON', 'ALWAYS', 'BLAS', 'imports_of', 'is_installed', 'may_import', 'wanted_modules',
-           'defer_grammar', 'thread_count', 'import_quietly', 'stamp', 'stamp_modules', 'take_places', 'limit', 'renew',
-           'call_oneself', 'run_target', 'leave', 'Child', 'Nursery', 'grow_up', 'serve']
+           'defer_grammar', 'thread_count', 'end_blas_threads', 'import_quietly', 'stamp', 'stamp_modules',
+           'take_places', 'limit', 'renew', 'settle_in', 'call_oneself', 'run_target', 'leave', 'Child', 'Nursery',
+           'grow_up', 'serve']
 
 # %% ../nbs/api/203_nursery.ipynb #4a18fab6
 import ast
@@ -125,15 +126,25 @@ def thread_count() -> int:
     return len(os.listdir(tasks)) if tasks.exists() else threading.active_count()
 
 
+def end_blas_threads() -> None:
+    """Fork once: OpenBLAS ends its threads before a fork, and starts them again where it is used."""
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
+
+
 def import_quietly(names: list[str]) -> str:
-    """Import modules one after another; the name of the first one that started a thread, or an empty text."""
+    """Import modules one after another; the name of the first one whose threads would not survive a fork, or ""."""
     for name in names:
         try:
             importlib.import_module(name)
         except BaseException as error:  # a name that is no module, or a library that is broken: the notebook will tell
             log.debug("%s: %r", name, error)
         if thread_count() > 1:
-            return name
+            end_blas_threads()
+            if thread_count() > 1:
+                return name
     return ""
 
 # %% ../nbs/api/203_nursery.ipynb #e00849b2
@@ -179,23 +190,35 @@ def limit(limits: dict[str, float]) -> None:
         resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 5))
 
 
-def renew(environment: dict[str, str]) -> None:
-    """Make the copy's state its own: signals, environment, random numbers, BLAS threads."""
+def renew() -> None:
+    """Make the copy's state its own: signals, random numbers, garbage collection."""
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for each in (signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
         signal.signal(each, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    random.seed()
+    if numpy_random := sys.modules.get("numpy.random"):
+        numpy_random.seed()
+    gc.enable()
+
+
+def settle_in(request: dict[str, Any], fds: list[int]) -> list[int]:
+    """Take what a request says: descriptors, environment, folder, limits; returns the descriptors without a fixed place."""
+    call_oneself(request["name"])
+    kept, environment = take_places(fds, request["places"]), request["environment"]
     os.environ.clear()
     os.environ.update(environment)
     sys.path[:0] = [folder for folder in environment.get("PYTHONPATH", "").split(os.pathsep) if folder and folder not in sys.path]
     time.tzset()
-    random.seed()
-    if numpy_random := sys.modules.get("numpy.random"):
-        numpy_random.seed()
-    threads = environment.get("OPENBLAS_NUM_THREADS") or environment.get("OMP_NUM_THREADS") or str(os.cpu_count() or 1)
-    for library in BLAS:
-        library.set_num_threads(int(threads) if threads.isdigit() else 1)
+    threads = environment.get("OPENBLAS_NUM_THREADS") or environment.get("OMP_NUM_THREADS", "")
+    if threads.isdigit():
+        for library in BLAS:
+            library.set_num_threads(int(threads))
+    os.umask(request["umask"])
+    os.chdir(request["cwd"])
+    limit(request["limits"])
+    return kept
 
 
 def call_oneself(name: str) -> None:
@@ -251,6 +274,7 @@ class Nursery:
         self.listener, self.path, self.idle, self.project = listener, path, idle, project
         self.selector = selectors.DefaultSelector()
         self.children: dict[int, Child] = {}
+        self.spares: dict[int, socket.socket] = {}
         self.stamps: dict[str, tuple[int, int]] = {}
         self.to_learn: list[str] = []
         self.known: set[str] = set()
@@ -269,9 +293,10 @@ class Nursery:
     def live(self) -> None:
         """Answer until there is nothing left to do."""
         while self.children or not self.retired:
-            events = self.selector.select(0 if self.to_learn else None if self.children else self.idle)
-            if not events and self.to_learn:
-                self.learn()
+            busy = not self.retired and (self.to_learn or len(self.spares) < 2)
+            events = self.selector.select(0 if busy else None if self.children else self.idle)
+            if not events and busy:
+                self.learn() if self.to_learn else self.fork()
             elif not events and not self.children:
                 return self.retire()
             for key, _ in events:
@@ -288,6 +313,12 @@ class Nursery:
             self.selector.unregister(self.listener)
             self.path.unlink(missing_ok=True)
             self.listener.close()
+            self.drop_spares()
+
+    def drop_spares(self) -> None:
+        """Let the waiting copies go; they end when they are hung up on."""
+        while self.spares:
+            self.spares.popitem()[1].close()
 
     def learn(self) -> None:
         """Import what was met in a notebook and is not known yet; retire when it starts a thread."""
@@ -298,9 +329,9 @@ class Nursery:
         if import_quietly([name]):
             log.warning("retired: %s starts a thread when it is imported", name)
             return self.retire()
-        fresh = stamp_modules([])
-        self.stamps = fresh | self.stamps
+        self.stamps = stamp_modules([]) | self.stamps
         gc.freeze()
+        self.drop_spares()  # they do not know it
 
     def stop(self) -> None:
         """End, and all copies too."""
@@ -316,13 +347,7 @@ class Nursery:
             request, fds = receive(connection)
         except (OSError, EOFError, ValueError):
             return connection.close()
-        changed = next((path for path, then in self.stamps.items() if stamp(path) != then), "")
         try:
-            if changed:
-                log.warning("retired: %s has changed", changed)
-                send(connection, {"stale": changed})
-                connection.close()
-                return self.retire()
             self.bear(connection, request, fds)
         except OSError as error:
             log.warning("a request failed: %r", error)
@@ -332,33 +357,52 @@ class Nursery:
                 os.close(fd)
 
     def bear(self, connection: socket.socket, request: dict[str, Any], fds: list[int]) -> None:
-        """Make a copy for a request."""
-        pid = os.fork()
-        if pid == 0:
-            self.become(connection, request, fds)
-        send(connection, {"pid": pid})
+        """Give a request to a copy, and let it work unless something has changed."""
+        if not self.spares:
+            self.fork()
+        pid, control = self.spares.popitem()
+        with control:
+            send(control, request, fds)
+            if changed := next((path for path, then in self.stamps.items() if stamp(path) != then), ""):
+                log.warning("retired: %s has changed", changed)
+                send(connection, {"stale": changed})
+                connection.close()
+                return self.retire()
+            control.send(b"!")
         connection.setblocking(False)
         child = Child(pid, connection, request["hangup"])
         self.children[pid] = child
         self.selector.register(connection, selectors.EVENT_READ, child)
         self.to_learn += [name for name in request["imports"] if name not in self.known]
+        send(connection, {"pid": pid})
 
-    def become(self, connection: socket.socket, request: dict[str, Any], fds: list[int]) -> None:
-        """In the copy: let go of the nursery, and work; never returns."""
+    def fork(self) -> None:
+        """Make a copy that waits for a request."""
+        control, theirs = socket.socketpair()
+        pid = os.fork()
+        if pid == 0:
+            self.become(theirs)
+        theirs.close()
+        self.spares[pid] = control
+
+    def become(self, control: socket.socket) -> None:
+        """In the copy: let go of the nursery, wait for work, and do it; never returns."""
         code = 70
         try:
             os.setsid()
-            call_oneself(request["name"])
+            call_oneself("mlops_nb spare")
             self.selector.close()
-            for each in (self.listener, self.bell, self.ring, connection, *(one.connection for one in self.children.values())):
+            for each in (self.listener, self.bell, self.ring, *self.spares.values(), *(one.connection for one in self.children.values())):
                 each.close()
-            kept = take_places(fds, request["places"])
-            renew(request["environment"])
-            os.umask(request["umask"])
-            os.chdir(request["cwd"])
-            limit(request["limits"])
-            gc.enable()
+            renew()
+            request, fds = receive(control)
+            kept = settle_in(request, fds)
+            if not control.recv(1):
+                os._exit(0)  # the nursery is stale
+            control.close()
             code = run_target(request["target"], request["arguments"] | ({"fds": kept} if kept else {}))
+        except EOFError:
+            os._exit(0)  # nobody needed it
         except BaseException:
             sys.excepthook(*sys.exc_info())
         finally:
@@ -370,11 +414,18 @@ class Nursery:
             self.bell.recv(4096)
         except BlockingIOError:
             pass
-        for pid, child in list(self.children.items()):
-            found, status, used = os.wait4(pid, os.WNOHANG)
-            if not found:
+        while True:
+            try:
+                pid, status, used = os.wait4(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if not pid:
+                return
+            child = self.children.pop(pid, None)
+            if child is None:
+                if spare := self.spares.pop(pid, None):
+                    spare.close()
                 continue
-            del self.children[pid]
             if child.hangup == "kill":
                 signal_group(pid, signal.SIGKILL)
             usage = {"peak_memory_mb": round(used.ru_maxrss / (1024 if sys.platform == "linux" else 2**20), 1),
