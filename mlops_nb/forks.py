@@ -105,10 +105,11 @@ def signal_group(pid: int, signum: int) -> None:
 
 
 class Fork:
-    """A process that a nursery made. `returncode` is None while it runs; `usage` is known after the end."""
+    """A process that a nursery (of process id `nursery`) made. `returncode` is None while it runs; `usage` is
+    known after the end."""
 
-    def __init__(self, connection: socket.socket, pid: int):
-        self.connection, self.pid = connection, pid
+    def __init__(self, connection: socket.socket, pid: int, nursery: int):
+        self.connection, self.pid, self.nursery = connection, pid, nursery
         self.returncode: int | None = None
         self.usage: dict[str, float] = {}
         self.stdin = self.stdout = self.stderr = None
@@ -187,7 +188,7 @@ def ask_once(path: Path, message: dict[str, Any], fds: Sequence[int]) -> Fork | 
         connection.close()
         raise
     if "pid" in answer:
-        return Fork(connection, answer["pid"])
+        return Fork(connection, answer["pid"], answer["nursery"])
     connection.close()
     return None
 

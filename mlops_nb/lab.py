@@ -25,4 +25,5 @@ def start_lab(project: Project, options: list[str]) -> None:
     """Become JupyterLab: this process is replaced, so that Ctrl-C and signals are its own."""
     export_project(project)
     command = lab_command(project, options)
-    os.execvpe(command[0], command, {**os.environ, **kernel_environment(project)})
+    kernels = {"JUPYTER_DEFAULT_PROVISIONER_NAME": os.environ.get("JUPYTER_DEFAULT_PROVISIONER_NAME", "mlops_nb")}
+    os.execvpe(command[0], command, {**os.environ, **kernel_environment(project), **kernels})

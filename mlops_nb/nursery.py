@@ -374,7 +374,7 @@ class Nursery:
         self.children[pid] = child
         self.selector.register(connection, selectors.EVENT_READ, child)
         self.to_learn += [name for name in request["imports"] if name not in self.known]
-        send(connection, {"pid": pid})
+        send(connection, {"pid": pid, "nursery": os.getpid()})
 
     def fork(self) -> None:
         """Make a copy that waits for a request."""
