@@ -9,7 +9,6 @@ __all__ = ['check_values', 'execute', 'project_environment', 'warm']
 import os
 import signal
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
