@@ -70,6 +70,7 @@ class Assignment:
     result: Path
     parameters: dict[str, Any] = field(default_factory=dict)
     kernel_environment: dict[str, str] = field(default_factory=dict)
+    memory_limit_mb: int = 0
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Request', 'Selection', 'from_notebook', 'assign', 'bind_graph', 'select', 'bind_input', 'bind_inputs', 'StagePlan',
-           'plain_values', 'plan_stage', 'make_plan']
+           'plain_values', 'plan_stage', 'plan_task', 'make_plan']
 
 # %% ../nbs/api/300_planning.ipynb #0ae0d07e
 import os
@@ -22,6 +22,7 @@ from .journal import read_decisions
 from .runs import find_last, find_result
 from .settings import Project
 from .store import hash_json
+from .tasks import Task, expand_stages
 
 # %% ../nbs/api/300_planning.ipynb #03c023e0
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Request:
     environment: str = "development"
     sample: float | None = None
     fresh: bool = False
+    resumes: str = ""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ class Selection:
     stages: tuple[str, ...]
     values: dict[str, dict[str, Any]]
     fresh: frozenset[str] = frozenset()
+    tasks: dict[str, Task] = field(default_factory=dict)
 
 # %% ../nbs/api/300_planning.ipynb #654bbd60
 def from_notebook(path: Path, folder: Path) -> Path:
@@ -114,8 +117,9 @@ def select(project: Project, request: Request) -> Selection:
             raise UsageError("no stage of this run has a parameter `sample`", "leave --sample out, or declare one")
         assign(graph, values, {f"{stage}.sample": request.sample for stage in sampled})
     assign(graph, values, request.parameters)
-    fresh = frozenset((request.stages or stages) if request.fresh else ())
-    return Selection(graph, environment.name, tuple(stages), values, fresh)
+    tasks = expand_stages(graph.needs, tuple(stages), {}, {})
+    fresh = frozenset(task.name for task in tasks.values() if request.fresh and task.stage in (request.stages or stages))
+    return Selection(graph, environment.name, tuple(stages), values, fresh, tasks)
 
 # %% ../nbs/api/300_planning.ipynb #ce0329d8
 def bind_input(project: Project, selection: Selection, stage: str, name: str,
@@ -162,7 +166,7 @@ def bind_inputs(project: Project, selection: Selection, stage: str,
 # %% ../nbs/api/300_planning.ipynb #654b8f4e
 @dataclass(frozen=True)
 class StagePlan:
-    """What is known of a stage before it runs. `verdict`: "reuse", "run", or "maybe" (an input is not made yet)."""
+    """What is known of a stage, or a task of it, before it runs. `verdict`: "reuse", "run", or "maybe" (an input is not made yet)."""
 
     stage: str
     verdict: str
@@ -178,8 +182,9 @@ def plain_values(contract: Contract, values: dict[str, Any]) -> dict[str, Any]:
     return {name: values[name] for name in contract.of_kind("parameter")}
 
 
-def plan_stage(project: Project, selection: Selection, stage: str, made: dict[str, str | None]) -> StagePlan:
-    """Plan one stage, given what the stages before it made."""
+def plan_stage(project: Project, selection: Selection, stage: str, made: dict[str, str | None],
+               name: str = "") -> StagePlan:
+    """Plan one stage, given what the stages before it made; `name` is that of the task, where it is another."""
     contract, inputs = selection.graph.contracts[stage], bind_inputs(project, selection, stage, made)
     open_ = sorted(selection.graph.contracts[stage].find(name).default for name, one in inputs.items() if one is None)
     if open_:
@@ -187,16 +192,24 @@ def plan_stage(project: Project, selection: Selection, stage: str, made: dict[st
     ingredients = list_ingredients(project, contract, plain_values(contract, selection.values[stage]),
                                    {name: one.hash for name, one in inputs.items() if one})
     fingerprint = hash_json(ingredients)
-    if stage in selection.fresh:
+    if (name or stage) in selection.fresh:
         return StagePlan(stage, "run", "asked for with --fresh", inputs, fingerprint, ingredients)
     result = find_result(project.state, fingerprint)
     if result and all(object_folder(project.state, digits).is_dir() for digits in result["outputs"].values()):
         return StagePlan(stage, "reuse", f"done in {result['run']}", inputs, fingerprint, ingredients, result)
-    last = find_last(project.state, stage, selection.environment)
+    last = find_last(project.state, name or stage, selection.environment)
     reason = "its result is no longer kept" if result else "no result yet"
     if last and not result:
         reason = explain_difference(last["ingredients"], ingredients) or "its last result was of another fingerprint"
     return StagePlan(stage, "run", reason, inputs, fingerprint, ingredients)
+
+
+def plan_task(project: Project, selection: Selection, task: Task, made: dict[str, str | None]) -> StagePlan:
+    """Plan one task: its stage, with the values that are its own."""
+    if task.variant:
+        values = task.values(selection.values[task.stage])
+        selection = replace(selection, values={**selection.values, task.stage: values})
+    return plan_stage(project, selection, task.stage, made, task.name)
 
 
 def make_plan(project: Project, request: Request) -> list[StagePlan]:

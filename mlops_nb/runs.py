@@ -86,8 +86,8 @@ class Recorder:
         """Where the run's executed notebooks and report stand."""
         return self.project.state / "runs" / self.run
 
-    def start(self, command: dict[str, Any], stages: list[str]) -> None:
-        """Enter the run, and its stages as waiting."""
+    def start(self, command: dict[str, Any], stages: list[str], variants: dict[str, Any] | None = None) -> None:
+        """Enter the run, and its stages (or tasks, with the values that tell them apart) as waiting."""
         with explain_disk(self.project.state):
             self.folder.mkdir(parents=True, exist_ok=True)
         versions = {"python": platform.python_version(), "platform": platform.platform(),
@@ -98,7 +98,7 @@ class Recorder:
                 git=describe_git(self.project.root), versions=versions, process=describe_process()))
             connection.execute(stage_runs.insert(), [
                 {"run": self.run, "stage": stage, "position": position, "environment": self.environment,
-                 "status": "waiting"} for position, stage in enumerate(stages)])
+                 "status": "waiting", "variant": (variants or {}).get(stage)} for position, stage in enumerate(stages)])
 
     def note(self, stage: str, **values: Any) -> None:
         """Note something about a stage: status, times, fingerprint, error."""
@@ -111,12 +111,17 @@ class Recorder:
         connection.execute(stage_runs.update().where(mine).values(**values))
 
     def end_stage(self, stage: str, kept: dict[str, tuple[str, str]], **values: Any) -> None:
-        """End a stage: its row and its artifacts (name to hash and kind) become visible in one step."""
+        """End a stage: its row and its artifacts (name to hash and kind) become visible in one step.
+
+        The catalog has the artifacts of a variant under names of their own, `training[max_depth=5].model`: the
+        newest `training.model` is never one that a sweep tried out.
+        """
         standing: Standing = "committed" if values["status"] == "done" else "stopped"
         with Store(self.project.state).writing() as connection:
             outputs = {name: digits for name, (digits, _) in kept.items()}
             self.update(connection, stage, values | {"outputs": outputs, "ended": utc_now()})
-            record_artifacts(connection, kept, self.environment, self.run, standing)
+            named = {f"{stage}.{name.partition('.')[2]}": one for name, one in kept.items()}
+            record_artifacts(connection, named, self.environment, self.run, standing)
 
     def end(self, status: str) -> None:
         """End the run."""

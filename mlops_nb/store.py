@@ -44,6 +44,7 @@ stage_runs = sa.Table(
     sa.Column("reused_from", sa.String), sa.Column("fingerprint", sa.String), sa.Column("ingredients", sa.JSON),
     sa.Column("parameters", sa.JSON), sa.Column("inputs", sa.JSON), sa.Column("outputs", sa.JSON),
     sa.Column("notebook", sa.String), sa.Column("error", sa.JSON),
+    sa.Column("usage", sa.JSON), sa.Column("attempts", sa.JSON), sa.Column("variant", sa.JSON),
     sa.Index("stage_runs_fingerprint", "fingerprint"))
 
 # %% ../nbs/api/100_store.ipynb #5eff4a20

@@ -75,6 +75,9 @@ def event_line(event: dict[str, Any]) -> str:
             return f"exported {module}"
         case {"event": "stage-started", "stage": stage, "reason": reason}:
             return f"→ {stage}: {reason}"
+        case {"event": "stage-retry", "stage": stage, "attempt": attempt, "attempts": attempts, "wait": pause}:
+            problem = describe_problem(stage, "failed", event["error"])
+            return f"{problem}\n↻ {stage}: try {attempt} of {attempts} failed, the next one begins in {pause:g} s"
         case {"event": "stage-ended", "stage": stage, "status": status, "reused": reused}:
             how = "reused" if reused else status
             seconds = f" {event['seconds']:.1f} s" if event["seconds"] else ""
@@ -142,7 +145,8 @@ def print_run(console: Console, record: dict[str, Any]) -> None:
     for stage in record["stages"]:
         if stage["error"]:
             console.print(Text("\n" + describe_problem(stage["stage"], stage["status"], stage["error"])))
-    console.print(Text.assemble(f"\nrun {record['run']} in {record['environment']}: ", mark(record["status"])))
+    resumes = f", resumes {record['command']['resumes']}" if (record["command"] or {}).get("resumes") else ""
+    console.print(Text.assemble(f"\nrun {record['run']} in {record['environment']}{resumes}: ", mark(record["status"])))
 
 
 def print_error(what: str, mend: str) -> None:
