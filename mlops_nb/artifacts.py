@@ -23,7 +23,7 @@ from .contract import Contract, read_contract
 from .errors import ArtifactError, ContractError, UsageError, did_you_mean
 from .journal import read_decisions
 from .settings import Project, find_project
-from .store import Store, artifacts, hash_text, utc_now
+from .store import Store, artifacts, hash_text, patient, utc_now
 
 # %% ../nbs/api/107_artifacts.ipynb #0c99964a
 @dataclass(frozen=True)
@@ -63,6 +63,7 @@ def record_artifacts(connection: sa.Connection, kept: dict[str, tuple[str, str]]
         connection.execute(artifacts.insert(), rows)
 
 
+@patient
 def newest_artifact(state: Path, name: str, environment: str, standing: Standing | None = None
                     ) -> dict[str, Any] | None:
     """The newest catalog row of a name in an environment, or None; with `standing`, of those rows only."""
@@ -74,6 +75,7 @@ def newest_artifact(state: Path, name: str, environment: str, standing: Standing
     return dict(row) if row else None
 
 
+@patient
 def list_artifacts(state: Path) -> list[str]:
     """All names in the catalog."""
     with Store(state).reading() as connection:

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MlopsError', 'UsageError', 'ContractError', 'SettingsError', 'StageError', 'NeedsPerson', 'GateRefused',
-           'ArtifactError', 'StoreError', 'quote', 'did_you_mean']
+           'ArtifactError', 'StoreError', 'StoreUnreachable', 'quote', 'did_you_mean']
 
 # %% ../nbs/api/000_errors.ipynb #2c5da419
 class MlopsError(Exception):
@@ -63,6 +63,10 @@ class ArtifactError(MlopsError):
 
 class StoreError(MlopsError):
     """The state store cannot be opened, written, or understood."""
+
+
+class StoreUnreachable(StoreError):
+    """The database went away in the middle of work: what was asked may be asked again."""
 
 # %% ../nbs/api/000_errors.ipynb #dc1e2cc4
 def quote(value: object, width: int = 60) -> str:

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from .errors import UsageError
 from .settings import find_project
-from .store import Store, decisions, utc_now
+from .store import Store, decisions, patient, utc_now
 
 # %% ../nbs/api/103_journal.ipynb #99fadfc6
 COLUMNS = ["id", "item", "value", "person", "reason", "recorded_at"]
@@ -31,6 +31,7 @@ def current_person() -> str:
         return f"user {os.getuid()}"
 
 
+@patient
 def record_decision(queue: str, item: str, value: Any, reason: str = "", person: str = "",
                     state: Path | None = None) -> str:
     """Append one decision to the journal and return its id; it is on disk when this returns.
@@ -51,6 +52,7 @@ def record_decision(queue: str, item: str, value: Any, reason: str = "", person:
     return row["id"]
 
 # %% ../nbs/api/103_journal.ipynb #61d05e04
+@patient
 def read_decisions(queue: str, state: Path | None = None) -> Any:
     """All decisions of a queue as a DataFrame (columns COLUMNS, all text but `value`), oldest first."""
     import pandas as pd

