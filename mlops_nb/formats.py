@@ -61,8 +61,11 @@ def read_table(folder: Path) -> Any:
 
 
 def describe_table(frame: Any) -> dict[str, Any]:
-    """Rows, and each column with its type."""
-    return {"rows": len(frame), "columns": {column: str(kind) for column, kind in frame.dtypes.items()}}
+    """Rows, each column with its type, and a short table's content: who shows it then need not open the parquet."""
+    notes: dict[str, Any] = {"rows": len(frame), "columns": {column: str(kind) for column, kind in frame.dtypes.items()}}
+    if frame.size <= 144:
+        notes["content"] = json.loads(frame.to_json(orient="values", date_format="iso", default_handler=str))
+    return notes
 
 # %% ../nbs/api/102_formats.ipynb #bdcf78a5
 def write_series(series: Any, folder: Path) -> None:

@@ -11,6 +11,7 @@ import math
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, replace
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -20,10 +21,11 @@ from .artifacts import read_saved
 from .attempts import Active, describe_attempt, judge_ending, make_assignment, put_aside
 from .content import read_kept
 from .engine import Ending
+from .errors import MlopsError
 from .exporting import export_project
 from .limits import read_limits
 from .planning import Request, Selection, StagePlan, bind_inputs, plain_values, plan_task, select
-from .reports import write_report
+from .reports import link_notebook, write_report
 from .runs import Recorder, find_run, gravest, new_run_name
 from .settings import Project
 from .store import utc_now
@@ -49,6 +51,7 @@ class PipelineRun:
         self.attempts: dict[str, list[dict[str, Any]]] = {}
         self.statuses: dict[str, str] = {}
         self.made: dict[str, dict[str, str]] = {}
+        self.pages: list[Path] = []  # executed notebooks that have no page yet
 
     def say(self, event: str, **values: Any) -> None:
         """Tell an event, as one flat dictionary."""
@@ -141,6 +144,7 @@ def finish_attempt(run: PipelineRun, active: Active) -> None:
     outputs = end_task(run, active, status, ending, seconds)
     if status == "done":
         run.made[task.name] = outputs
+    run.pages.append(notebook)
     run.settle(task.name, status, active.reason, seconds=seconds, ending=ending, usage=active.work.usage)
 
 
@@ -162,6 +166,9 @@ def take_step(run: PipelineRun) -> None:
             begin_task(run, run.selection.tasks[name])
     if not run.active and not run.waiting:
         return
+    if run.pages and run.active:
+        with suppress(MlopsError):  # what keeps it from being written is said at the end of the run
+            link_notebook(str(run.pages.pop()), run.recorder.folder)
     wait([one for each in run.active.values() for one in each.work.waits()], run.next_moment())
     for name, each in list(run.active.items()):
         for event in each.hear():

@@ -38,9 +38,10 @@ def resumed(project: Any, request: Any, name: str) -> Any:
 @FRESH
 @click.option("--jobs", type=click.IntRange(1), metavar="N", help="Stages that may run at once.  [default: processors]")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line for each event.")
+@click.option("--show-output", is_flag=True, help="Show what the cells print, as it comes.")
 @RESUME
 def run(stages: tuple[str, ...], parameters: tuple[str, ...], environment: str, sample: float | None, fresh: bool,
-        jobs: int | None, as_json: bool, resume: str | None) -> None:
+        jobs: int | None, as_json: bool, show_output: bool, resume: str | None) -> None:
     """Run the pipeline, or some stages and what they need.
 
     What is up to date is reused. --resume goes on with a run that failed or was interrupted.
@@ -55,27 +56,29 @@ def run(stages: tuple[str, ...], parameters: tuple[str, ...], environment: str, 
         request = Request(stages, read_parameters(parameters), environment, sample, fresh)
         if resume is not None:
             request = resumed(project, request, resume)
-        record = show_run(lambda tell: run_pipeline(project, request, tell, jobs), as_json)
+        record = show_run(lambda tell: run_pipeline(project, request, tell, jobs), as_json, show_output)
     except KeyboardInterrupt:
         click.echo("interrupted; what was done is kept, and the same command goes on from here", err=True)
         sys.exit(130)
     sys.exit(EXIT_CODES[record["status"]])
 
 
-def show_run(start: Any, as_json: bool) -> dict[str, Any]:
+def show_run(start: Any, as_json: bool, show_output: bool = False) -> dict[str, Any]:
     """Run something that tells events, shown as fits the output; returns the run's record."""
     from mlops_nb.terminal import (
-        LiveTable, is_terminal, make_console, outlive_reader, print_run, tell_json, tell_lines,
+        LiveTable, is_terminal, make_console, outlive_reader, print_run, tell_json, tell_lines, with_output,
     )
 
     if as_json:
         return start(outlive_reader(tell_json))
     console = make_console()
     if is_terminal():
-        with LiveTable(console) as tell:
-            record = start(tell)
+        live = LiveTable(console)
+        with live as tell:
+            record = start(with_output(tell, live.show) if show_output else tell)
     else:
-        record = start(outlive_reader(tell_lines))
+        tell = with_output(tell_lines, lambda line: print(line, flush=True)) if show_output else tell_lines
+        record = start(outlive_reader(tell))
     print_run(console, record)
     click.echo(f"report: {record['report']}")
     return record

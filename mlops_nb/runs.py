@@ -202,7 +202,8 @@ def summarize_run(record: dict[str, Any]) -> dict[str, Any]:
     """What `mlops-nb status --json` prints."""
     return {"run": record["run"], "status": record["status"], "stages": [
         {"stage": stage["stage"], "status": stage["status"], "seconds": stage["seconds"],
-         "reused": bool(stage["reused_from"]), "notebook": stage["notebook"]} for stage in record["stages"]]}
+         "reused": bool(stage["reused_from"]), "notebook": stage["notebook"], "variant": stage["variant"] or {},
+         "attempts": len(stage["attempts"] or []), "usage": stage["usage"] or {}} for stage in record["stages"]]}
 
 # %% ../nbs/api/210_runs.ipynb #1a5cf361
 def find_result(state: Path, fingerprint: str) -> dict[str, Any] | None:

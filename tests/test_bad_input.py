@@ -378,7 +378,7 @@ def test_status_as_json_has_exactly_this_shape(spoiled):
     record = json.loads(spoiled.call("status", "--json").out)
     assert list(record) == ["run", "status", "stages"]
     for stage in record["stages"]:
-        assert list(stage) == ["stage", "status", "seconds", "reused", "notebook"]
+        assert list(stage) == ["stage", "status", "seconds", "reused", "notebook", "variant", "attempts", "usage"]
         assert isinstance(stage["reused"], bool)
         if stage["status"] != "skipped":
             assert isinstance(stage["seconds"], float) and Path(stage["notebook"]).is_file()
