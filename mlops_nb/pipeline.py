@@ -16,12 +16,13 @@ from multiprocessing.connection import wait
 from typing import Any
 
 from .artifacts import RunContext, read_saved
+from .claims import Claims
 from .content import read_kept
 from .engine import Assignment, Ending, kernel_environment
 from .exporting import export_project
 from .planning import Request, Selection, StagePlan, plain_values, plan_stage, select
 from .reports import write_report
-from .runs import Recorder, find_run, gravest, new_run_name
+from .runs import Recorder, find_result, find_run, gravest, new_run_name
 from .settings import Project
 from .store import utc_now
 from .workplaces import Local, Work, Workplace, stop_works
@@ -114,6 +115,7 @@ class PipelineRun:
         self.project, self.selection, self.jobs, self.tell = project, selection, jobs, tell
         self.workplace = workplace
         self.recorder = Recorder(project, new_run_name(), selection.environment)
+        self.claims = Claims(project.state, self.recorder.run)
         self.waiting = list(selection.stages)
         self.active: dict[str, Active] = {}
         self.statuses: dict[str, str] = {}
@@ -143,8 +145,15 @@ def begin_stage(run: PipelineRun, stage: str) -> None:
         run.recorder.note(stage, status="skipped", reason=reason)
         return run.settle(stage, "skipped", reason)
     plan = plan_stage(run.project, run.selection, stage, run.made)
+    if plan.verdict == "run":
+        if holder := run.claims.take(stage, plan.fingerprint):
+            run.waiting.append(stage)
+            return run.say("stage-waiting", stage=stage, holder=holder["run"], host=holder["process"]["host"])
+        if stage not in run.selection.fresh and find_result(run.project.state, plan.fingerprint):
+            plan = plan_stage(run.project, run.selection, stage, run.made)  # made since, by another run
     if plan.verdict == "reuse":
         run.made |= reuse_stage(run.project, run.recorder, plan)
+        run.claims.release(stage)
         return run.settle(stage, "done", plan.reason, reused=True)
     run.say("stage-started", stage=stage, reason=plan.reason)
     run.active[stage] = start_stage(run.project, run.selection, run.recorder, plan, run.workplace)
@@ -153,12 +162,13 @@ def begin_stage(run: PipelineRun, stage: str) -> None:
 def take_step(run: PipelineRun) -> None:
     """Start what can be started, then wait for a cell to begin or a stage to end."""
     for stage in list(run.waiting):
-        if all(need in run.statuses for need in run.needs_of(stage)) and len(run.active) < run.jobs:
+        ready = all(need in run.statuses for need in run.needs_of(stage)) and len(run.active) < run.jobs
+        if not run.claims.still_waits(stage) and ready:
             run.waiting.remove(stage)
             begin_stage(run, stage)
-    if not run.active:
+    if not run.active and not run.claims.waiting:
         return
-    wait([one for each in run.active.values() for one in each.work.waits()])
+    wait([one for each in run.active.values() for one in each.work.waits()], run.claims.pause())
     for stage, each in list(run.active.items()):
         for event in each.work.hear():
             run.say(**event, stage=stage)
@@ -172,6 +182,7 @@ def finish_stage(run: PipelineRun, stage: str, active: Active) -> None:
     status, ending = judge_ending(active, active.work.ending())
     outputs = end_stage(run.recorder, active, status, ending)
     run.made |= outputs if status == "done" else {}
+    run.claims.release(stage)
     run.settle(stage, status, active.plan.reason, seconds=round(time.monotonic() - active.began, 3), ending=ending)
 
 # %% ../nbs/api/304_pipeline.ipynb #fca63bb1
