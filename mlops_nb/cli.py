@@ -11,6 +11,7 @@ from .run_commands import plan, run, status  # isort: skip
 from .kernel_commands import execute, warm  # isort: skip
 from .look_commands import show, stages  # isort: skip
 from .project_commands import docs, lab, new  # isort: skip
+from .upkeep_commands import gc, pin  # isort: skip
 
 # %% ../nbs/api/509_cli.ipynb #139b805e
 if __name__ == "__main__" and "__file__" in globals():  # not while this notebook runs

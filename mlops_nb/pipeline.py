@@ -19,6 +19,7 @@ from typing import Any
 
 from .artifacts import read_saved
 from .attempts import Active, describe_attempt, judge_ending, make_assignment, put_aside
+from .claims import Claims
 from .content import read_kept
 from .engine import Ending
 from .errors import MlopsError
@@ -26,7 +27,7 @@ from .exporting import export_project
 from .limits import read_limits
 from .planning import Request, Selection, StagePlan, bind_inputs, plain_values, plan_task, select
 from .reports import link_notebook, write_report
-from .runs import Recorder, find_run, gravest, new_run_name
+from .runs import Recorder, find_result, find_run, gravest, new_run_name
 from .settings import Project
 from .store import utc_now
 from .tasks import Task
@@ -45,6 +46,7 @@ class PipelineRun:
         contracts = selection.graph.contracts
         self.limits = read_limits(project, {stage: contract.notebook for stage, contract in contracts.items()})
         self.recorder = Recorder(project, new_run_name(), selection.environment)
+        self.claims = Claims(project.state, self.recorder.run)
         self.began = time.monotonic()
         self.waiting = dict.fromkeys(selection.tasks, -math.inf)  # with the time before which none begins
         self.active: dict[str, Active] = {}
@@ -71,14 +73,15 @@ class PipelineRun:
     def is_ready(self, name: str) -> bool:
         """May a waiting task begin now?"""
         needs = self.selection.tasks[name].needs
-        return self.waiting[name] <= time.monotonic() and all(need in self.statuses for need in needs)
+        due = self.waiting[name] <= time.monotonic() and all(need in self.statuses for need in needs)
+        return due and not self.claims.still_waits(name)
 
     def next_moment(self) -> float | None:
         """Seconds until a deadline passes or a task may be tried again; None when there is no such moment."""
         moments = [each.deadline()[0] for each in self.active.values()]
         if len(self.active) < self.jobs:
             moments += [until for until in self.waiting.values() if until > 0]
-        first = min(moments, default=math.inf) - time.monotonic()
+        first = min(min(moments, default=math.inf) - time.monotonic(), self.claims.pause() or math.inf)
         return None if first == math.inf else min(max(first, 0.0), 86400.0)  # poll() takes no more than 24 days
 
 # %% ../nbs/api/304_pipeline.ipynb #3d0b2663
@@ -91,8 +94,15 @@ def begin_task(run: PipelineRun, task: Task) -> None:
         run.recorder.note(task.name, status="skipped", reason=reason)
         return run.settle(task.name, "skipped", reason)
     plan = plan_task(run.project, run.selection, task, run.made_for(task))
+    if plan.verdict == "run":
+        if holder := run.claims.take(task.name, plan.fingerprint):
+            run.waiting[task.name] = -math.inf
+            return run.say("stage-waiting", stage=task.name, holder=holder["run"], host=holder["process"]["host"])
+        if task.name not in run.selection.fresh and find_result(run.project.state, plan.fingerprint):
+            plan = plan_task(run.project, run.selection, task, run.made_for(task))  # made since, by another run
     if plan.verdict == "reuse":
-        return reuse_result(run, task, plan)
+        reuse_result(run, task, plan)
+        return run.claims.release(task.name)
     start_attempt(run, task, plan)
 
 
@@ -145,6 +155,7 @@ def finish_attempt(run: PipelineRun, active: Active) -> None:
     if status == "done":
         run.made[task.name] = outputs
     run.pages.append(notebook)
+    run.claims.release(task.name)
     run.settle(task.name, status, active.reason, seconds=seconds, ending=ending, usage=active.work.usage)
 
 

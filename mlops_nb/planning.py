@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .artifacts import Reference, newest_artifact, parse_reference
-from .content import find_object, keep_value, object_folder
+from .content import find_object, is_kept, keep_value, object_folder
 from .contract import Contract, Input
 from .errors import ArtifactError, UsageError, did_you_mean
 from .fingerprints import explain_difference, hash_file, list_ingredients
@@ -195,7 +195,7 @@ def plan_stage(project: Project, selection: Selection, stage: str, made: dict[st
     if (name or stage) in selection.fresh:
         return StagePlan(stage, "run", "asked for with --fresh", inputs, fingerprint, ingredients)
     result = find_result(project.state, fingerprint)
-    if result and all(object_folder(project.state, digits).is_dir() for digits in result["outputs"].values()):
+    if result and all(is_kept(object_folder(project.state, digits)) for digits in result["outputs"].values()):
         return StagePlan(stage, "reuse", f"done in {result['run']}", inputs, fingerprint, ingredients, result)
     last = find_last(project.state, name or stage, selection.environment)
     reason = "its result is no longer kept" if result else "no result yet"

@@ -83,6 +83,8 @@ def event_line(event: dict[str, Any]) -> str:
             return f"run {run} in {environment}: {len(stages)} stages"
         case {"event": "exported", "module": module}:
             return f"exported {module}"
+        case {"event": "stage-waiting", "stage": stage, "holder": run, "host": host}:
+            return f"{MARKS['waiting'][0]} {stage}: run {run} on {host} is computing the same; waiting for its result"
         case {"event": "stage-started", "stage": stage, "reason": reason}:
             return f"→ {stage}: {reason}"
         case {"event": "stage-retry", "stage": stage, "attempt": attempt, "attempts": attempts, "wait": pause}:
@@ -183,6 +185,8 @@ class LiveTable:
                 self.lines[stage] = Line("running", reason, time.monotonic())
             case {"event": "cell", "stage": stage, "cell": cell, "cells": cells}:
                 self.lines[stage].words = f"cell {cell} of {cells}"
+            case {"event": "stage-waiting", "stage": stage, "holder": run}:
+                self.lines[stage] = Line("waiting", f"for run {run}, which is computing the same")
             case {"event": "stage-retry", "stage": stage, "wait": pause}:
                 self.lines[stage] = Line("waiting", f"try {event['attempt']} failed; again in {pause:g} s")
             case {"event": "stage-ended", "stage": stage, "status": status, "reused": reused, "seconds": seconds}:

@@ -1,6 +1,8 @@
 """A project of several people: one database for all, a server that goes away, runners side by side."""
 
 import json
+import os
+import signal
 import socket
 import sqlite3
 import threading
@@ -323,3 +325,127 @@ def test_a_driver_that_is_not_installed_is_named(team):
                "main(['status'], prog_name='mlops-nb')")
     answer = team.python(program)
     assert answer.code == 1 and "pip install 'mlops_nb[postgresql]'" in answer.said
+
+
+# Runners side by side
+
+COUNTED = """import os, pathlib, time
+with open(pathlib.Path(os.environ["MLOPS_NB_PROJECT"]) / "computed.txt", "a") as log:
+    log.write("{name}\\n")
+time.sleep(0.3)"""
+
+
+def six_stages(project: Project) -> None:
+    """A diamond and a tail; each stage writes down that it computes, and takes a while."""
+    needs = {"a": [], "b": ["a"], "c": ["a"], "d": ["b", "c"], "e": ["a"], "f": ["d", "e"]}
+    for number, (name, before) in enumerate(needs.items()):
+        inputs = "".join(f'{each}: Input = "{each}.made"\n' for each in before)
+        value = " + ".join(["[1]", *(f"load({each})" for each in before)])
+        project.stage(f"0{number}_{name}", f'{inputs}made: Output = "made"', COUNTED.format(name=name),
+                      f"save(made, {value})")
+
+
+@pytest.fixture(params=["SQLite", "PostgreSQL"])
+def shared(request, project) -> Project:
+    """A project whose records stand in either kind of store."""
+    if request.param == "PostgreSQL":
+        server, database = request.getfixturevalue("server"), request.getfixturevalue("database")
+        project.configure(ID)
+        project.environment["MLOPS_NB_DATABASE_URL"] = server.url(database)
+        project.query = lambda question: server.query(database, f"SET search_path = mlops_nb_scratch; {question}")
+    return project
+
+
+def test_eight_runners_at_once_compute_each_stage_once(shared):
+    six_stages(shared)
+    shared.patience = 600  # sixteen processes import and report on what may be two cores
+    processes = [shared.start("run", "--json", "--jobs", "2") for _ in range(8)]
+    answers = [shared.finish(process) for process in processes]
+    assert [answer.code for answer in answers] == [0] * 8, answers
+    assert sorted((shared.root / "computed.txt").read_text().split()) == list("abcdef")
+    events = [json.loads(line) for answer in answers for line in answer.out.splitlines()]
+    ended = [event for event in events if event["event"] == "stage-ended"]
+    assert len(ended) == 48 and {event["status"] for event in ended} == {"done"}
+    assert sum(not event["reused"] for event in ended) == 6
+    assert any(event["event"] == "stage-waiting" for event in events)
+    assert [row["status"] for row in shared.query("SELECT status FROM runs")] == ["done"] * 8
+    assert [row["status"] for row in shared.query("SELECT status FROM stage_runs")] == ["done"] * 48
+    rows = shared.query("SELECT name, hash, run FROM artifacts")
+    assert len({(row["name"], row["run"]) for row in rows}) == len(rows) == 48
+    assert len({(row["name"], row["hash"]) for row in rows}) == 6
+    assert shared.query("SELECT * FROM claims") == []
+    if "MLOPS_NB_DATABASE_URL" not in shared.environment:
+        assert [row[0] for row in shared.query("PRAGMA integrity_check")] == ["ok"]
+
+
+def test_whoever_waits_takes_over_when_the_other_is_killed_and_when_it_fails(shared):
+    shared.stage("01_slow", 'x: int = 1\nout: Output = "out"', holding(), COUNTED.format(name="slow"),
+                 "import os, pathlib", 'if (pathlib.Path(os.environ["MLOPS_NB_PROJECT"]) / "fail").exists(): 1 / 0',
+                 "save(out, [x])")
+    for number, spoil in enumerate(["kill", "fail"]):
+        hold, words = shared.hold(), ("run", "--json", "-p", f"slow.x={number}")
+        first = shared.start(*words)
+        shared.wait_for_kernel()
+        second = shared.start(*words)
+        waits = json.loads(next(line for line in second.stdout if "stage-waiting" in line))
+        assert waits["stage"] == "slow" and waits["holder"] != waits["run"]
+        if spoil == "kill":
+            os.kill(first.pid, signal.SIGKILL)
+            shared.finish(first)
+            shared.wait_for_kernel()  # the second has begun
+            hold.unlink()
+        else:
+            (shared.root / "fail").touch()
+            hold.unlink()
+            assert any("stage-started" in line for line in second.stdout), "the second has begun"
+            (shared.root / "fail").unlink()
+            assert shared.finish(first).code == 1
+        answer = shared.finish(second)
+        assert answer.code == 0 and json.loads(answer.out.splitlines()[-1])["status"] == "done"
+    assert sorted(row["status"] for row in shared.query("SELECT status FROM runs")) == [
+        "done", "done", "failed", "running"], "the killed one could not write how it ended"
+
+
+def test_a_fresh_run_waits_and_then_computes_again(project):
+    """`--fresh` asks for a computation, not for a result; still never two at once."""
+    project.stage("01_slow", 'out: Output = "out"', holding(), COUNTED.format(name="slow"), "save(out, [1])")
+    hold = project.hold()
+    first = project.start("run")
+    project.wait_for_kernel()
+    second = project.start("run", "--fresh")
+    assert any("is computing the same; waiting for its result" in line for line in second.stdout)
+    hold.unlink()
+    assert project.finish(first).code == project.finish(second).code == 0
+    assert (project.root / "computed.txt").read_text() == "slow\nslow\n"
+
+
+def test_a_clock_that_jumps_takes_no_claim_away(project):
+    """Every time stamp of the holder's is set to the far past and future; whoever waits goes on waiting."""
+    project.stage("01_slow", 'out: Output = "out"', holding(), COUNTED.format(name="slow"), "save(out, [1])")
+    hold = project.hold()
+    first = project.start("run")
+    project.wait_for_kernel()
+    second = project.start("run")
+    assert any("waiting for its result" in line for line in second.stdout)
+    for moment in ("1970-01-01T00:00:00.000Z", "2999-01-01T00:00:00.000Z"):
+        with sqlite3.connect(project.state / "state.db", timeout=30) as connection:
+            connection.execute("UPDATE runs SET seen = ?, started = ?", (moment, moment))
+            connection.execute("UPDATE claims SET taken = ?", (moment,))
+        assert all(one["status"] == "running" for one in project.query("SELECT status FROM runs"))
+        assert project.status()["status"] == "running"
+    hold.unlink()
+    assert project.finish(first).code == project.finish(second).code == 0
+    assert (project.root / "computed.txt").read_text() == "slow\n"
+
+
+def test_a_run_whose_process_id_is_in_use_again_is_not_alive(project):
+    project.stage("01_slow", 'out: Output = "out"', holding(), "save(out, [1])")
+    project.hold()
+    process = project.start("run")
+    project.wait_for_kernel()
+    assert project.status()["status"] == "running"
+    with sqlite3.connect(project.state / "state.db", timeout=30) as connection:
+        connection.execute("UPDATE runs SET process = json_set(process, '$.start', '12')")
+    assert project.status()["status"] == "interrupted"
+    os.killpg(process.pid, signal.SIGINT)
+    assert project.finish(process).code == 130
