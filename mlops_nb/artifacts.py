@@ -43,7 +43,7 @@ class Reference:
 def parse_reference(text: str) -> Reference:
     """Read a reference; raises UsageError for a text that is none."""
     tail = r"(?:@(?P<hash>[0-9a-f]{12,64}))?"
-    for pattern in (rf"file:(?P<file>.+?){tail}", rf"(?:(?P<environment>[\w-]+):)?(?P<name>\w+\.\w+){tail}"):
+    for pattern in (rf"file:(?P<file>.+?){tail}", rf"(?:(?P<environment>[\w-]+):)?(?P<name>\w+(?:\[[^\[\]\s@]+\])?\.\w+){tail}"):
         match = re.fullmatch(pattern, text)
         if match:
             return Reference(**{key: value for key, value in match.groupdict().items() if value})
@@ -131,7 +131,7 @@ def resolve_reference(project: Project, reference: Reference) -> str:
         known = list_artifacts(project.state)
         mend = did_you_mean(reference.name, known) if known else "there is none yet"
         raise ArtifactError(f"there is no artifact `{reference}` in {project.state}",
-                            f"run `mlops-nb run {reference.name.split('.')[0]}`; {mend}")
+                            f"run `mlops-nb run {reference.name.replace('[', '.').split('.')[0]}`; {mend}")
     return row["hash"]
 
 

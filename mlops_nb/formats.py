@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['TRUSTED_TYPES', 'BUILT_IN', 'Format', 'full_name', 'write_table', 'read_table', 'describe_table', 'write_series',
            'read_series', 'write_json', 'read_json', 'write_array', 'read_array', 'check_trusted', 'settle',
-           'write_estimator', 'read_estimator', 'Picture', 'write_figure', 'read_figure', 'keep_as', 'describe_shape',
-           'list_formats', 'format_for', 'format_named']
+           'write_estimator', 'read_estimator', 'Picture', 'write_figure', 'read_figure', 'Gathered', 'write_gathered',
+           'read_gathered', 'keep_as', 'describe_shape', 'list_formats', 'format_for', 'format_named']
 
 # %% ../nbs/api/102_formats.ipynb #9e7362ea
 import io
@@ -15,6 +15,7 @@ import re
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import date, datetime
 from functools import lru_cache
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -192,6 +193,35 @@ def read_figure(folder: Path) -> Picture:
     """Read the picture of a figure."""
     return Picture((folder / "figure.png").read_bytes(), (folder / "figure.svg").read_text("utf-8"))
 
+# %% ../nbs/api/102_formats.ipynb #bb906e39
+@dataclass(frozen=True)
+class Gathered:
+    """What the executions for the elements of a list made: each one's value of `parameter`, and its content's hash."""
+
+    parameter: str
+    parts: tuple[tuple[Any, str], ...]
+
+
+def write_gathered(value: Gathered, folder: Path) -> None:
+    """Write values and hashes as JSON."""
+    def spell(one: Any) -> Any:
+        return {type(one).__name__: one.isoformat()} if isinstance(one, date) else one
+
+    parts = [[spell(one), digits] for one, digits in value.parts]
+    (folder / "parts.json").write_text(json.dumps({"parameter": value.parameter, "parts": parts}, ensure_ascii=False,
+                                                  default=str, indent=1), "utf-8")
+
+
+def read_gathered(folder: Path) -> Gathered:
+    """Read values and hashes back."""
+    kept = json.loads((folder / "parts.json").read_text("utf-8"))
+    kinds = {"date": date.fromisoformat, "datetime": datetime.fromisoformat}
+
+    def restore(one: Any) -> Any:
+        return next(kinds[kind](text) for kind, text in one.items()) if isinstance(one, dict) else one
+
+    return Gathered(kept["parameter"], tuple((restore(one), digits) for one, digits in kept["parts"]))
+
 # %% ../nbs/api/102_formats.ipynb #e513a48e
 def keep_as(name: str, kind: str, types: tuple[str, ...], decode: bool) -> Format:
     """The format of plain bytes or text in one file called `name`."""
@@ -219,7 +249,9 @@ BUILT_IN = (
     Format("estimator", ("sklearn.base.BaseEstimator",), write_estimator, read_estimator,
            lambda value: {"estimator": re.sub(r"\s+", " ", repr(value))[:500]}),
     Format("figure", ("matplotlib.figure.Figure",), write_figure, read_figure,
-           lambda value: {"inches": [float(side) for side in value.get_size_inches()]}))
+           lambda value: {"inches": [float(side) for side in value.get_size_inches()]}),
+    Format("gathered", ("mlops_nb.formats.Gathered",), write_gathered, read_gathered,
+           lambda value: {"parameter": value.parameter, "length": len(value.parts)}))
 
 
 @lru_cache(maxsize=1)

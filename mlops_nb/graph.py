@@ -16,9 +16,10 @@ from .errors import ContractError, UsageError, did_you_mean
 
 # %% ../nbs/api/108_graph.ipynb #3279fe1a
 def producer_of(reference: str) -> str:
-    """The stage that makes what a reference names; empty for a file, the journal, another environment."""
+    """The stage that makes what a reference names; empty for a file, the journal, another environment, and for
+    what one variant of an earlier sweep made."""
     wanted = parse_reference(reference)
-    if wanted.file or wanted.environment or wanted.name.startswith("journal."):
+    if wanted.file or wanted.environment or wanted.name.startswith("journal.") or "[" in wanted.name:
         return ""
     return wanted.name.partition(".")[0]
 

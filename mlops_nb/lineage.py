@@ -38,15 +38,14 @@ def find_catalog_row(project: Project, reference: str) -> dict[str, Any]:
 
 def find_maker(project: Project, row: dict[str, Any]) -> dict[str, Any] | None:
     """The stage run that really made what a catalog row names: for a reused result, the run that executed."""
-    stage = row["name"].partition(".")[0]
+    run, which = row["run"], stage_runs.c.stage == row["name"].rpartition(".")[0]
     with Store(project.state).reading() as connection:
-        run = row["run"]
         while run:
-            found = connection.execute(sa.select(stage_runs).where(
-                stage_runs.c.run == run, stage_runs.c.stage == stage)).mappings().first()
+            found = connection.execute(sa.select(stage_runs).where(stage_runs.c.run == run, which)).mappings().first()
             if found is None or not found["reused_from"]:
                 return dict(found) if found else None
-            run = found["reused_from"]
+            # there it may have another name: what a sweep tried out is what the stage makes with these values
+            run, which = found["reused_from"], stage_runs.c.fingerprint == found["fingerprint"]
     return None
 
 # %% ../nbs/api/211_lineage.ipynb #761c559c
@@ -55,10 +54,11 @@ def preview_value(project: Project, digits: str, kind: str, rows: int) -> str:
     if kind == "figure":
         return f"pictures: {object_folder(project.state, digits)}"
     value = read_value(project.state, digits)
-    if kind in ("table", "series"):
+    if hasattr(value, "to_string"):  # a table or series, gathered or not
         return value.head(rows).to_string(max_cols=12)
-    if kind == "json":
-        return json.dumps(value, ensure_ascii=False, indent=1)[:4000]
+    if isinstance(value, dict | list):
+        return json.dumps({str(key): each for key, each in value.items()} if isinstance(value, dict) else value,
+                          ensure_ascii=False, indent=1, default=str)[:4000]
     return str(value)[:2000] if kind != "bytes" else f"{len(value):,} bytes"
 
 
@@ -73,7 +73,8 @@ def describe_artifact(project: Project, reference: str, rows: int = 8) -> tuple[
     if maker:
         inputs = maker["inputs"] or {}
         parameters = {name: value for name, value in (maker["parameters"] or {}).items()}
-        facts |= {"made by": f"{maker['notebook']} in {maker['run']}",
+        made = maker["notebook"] or f"gathering {kept.notes.get('length')} executions of the stage"
+        facts |= {"made by": f"{made} in {maker['run']}",
                   "from": ", ".join(inputs.values()) or "no inputs",
                   "parameters": ", ".join(f"{name}={value!r}" for name, value in parameters.items()) or "none"}
     facts["files"] = str(object_folder(project.state, row["hash"]))

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['show_cell', 'show_artifact', 'show_error', 'show_stage', 'link_notebook', 'link_stage', 'spell_command', 'list_facts',
-           'write_report']
+           'show_variants', 'write_report']
 
 # %% ../nbs/api/301_reports.ipynb #7ff75779
 import base64
@@ -20,6 +20,7 @@ from .errors import ArtifactError
 from .rendering import make_page, make_table, write_notebook_page
 from .settings import Project
 from .timeline import describe_cost, draw_timeline
+from .variants import list_variants
 
 # %% ../nbs/api/301_reports.ipynb #d9947106
 def show_cell(value: Any) -> str:
@@ -117,6 +118,13 @@ def list_facts(record: dict[str, Any]) -> list[list[str]]:
     return facts + ([["resumes", f'<a href="../{resumes}/report.html">{resumes}</a>']] if resumes else [])
 
 
+def show_variants(project: Project, record: dict[str, Any]) -> str:
+    """The variants of a sweep as a table; empty for a run that is none."""
+    rows = list_variants(project.state, record)
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    return make_table(columns, [[show_cell(row.get(key)) for key in columns] for row in rows]) if rows else ""
+
+
 def write_report(project: Project, record: dict[str, Any]) -> Path:
     """Write the page of a run, and of those notebooks that it executed and that have none yet; returns the page's path."""
     folder = project.state / "runs" / record["run"]
@@ -126,7 +134,7 @@ def write_report(project: Project, record: dict[str, Any]) -> Path:
     body = (f"<h1>{html.escape(project.name)} · run {record['run']} · "
             f'<span class="{record["status"]}">{record["status"].replace("_", " ")}</span></h1>'
             + make_table(["", ""], list_facts(record)) + "<h2>Stages</h2>" + draw_timeline(record)
-            + make_table(["stage", "status", "cost", "notebook"], rows)
+            + show_variants(project, record) + make_table(["stage", "status", "cost", "notebook"], rows)
             + "\n".join(show_stage(project, stage) for stage in record["stages"] if not stage["reused_from"]))
     with explain_disk(page):
         page.write_text(make_page(f"{project.name} {record['run']}", body), "utf-8")

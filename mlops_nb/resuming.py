@@ -53,4 +53,4 @@ def resume_request(project: Project, name: str = "") -> Request:
     record = find_unfinished(project.state, name)
     command = record["command"]
     return Request(tuple(command["stages"]), dict(command["parameters"]), record["environment"], command["sample"],
-                   command["fresh"], record["run"])
+                   command["fresh"], command.get("sweep", False), record["run"])

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from .commands import ENVIRONMENT, FRESH, PARAMETER, SAMPLE, main, read_parameters
+from .commands import ENVIRONMENT, FRESH, PARAMETER, SAMPLE, SWEEP, main, read_parameters
 from .errors import UsageError
 
 # %% ../nbs/api/505_run_commands.ipynb #1d6fc745
@@ -36,11 +36,12 @@ def resumed(project: Any, request: Any, name: str) -> Any:
 @ENVIRONMENT
 @SAMPLE
 @FRESH
+@SWEEP
 @click.option("--jobs", type=click.IntRange(1), metavar="N", help="Stages that may run at once.  [default: processors]")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line for each event.")
 @click.option("--show-output", is_flag=True, help="Show what the cells print, as it comes.")
 @RESUME
-def run(stages: tuple[str, ...], parameters: tuple[str, ...], environment: str, sample: float | None, fresh: bool,
+def run(stages: tuple[str, ...], parameters: tuple[str, ...], environment: str, sample: float | None, fresh: bool, sweep: bool,
         jobs: int | None, as_json: bool, show_output: bool, resume: str | None) -> None:
     """Run the pipeline, or some stages and what they need.
 
@@ -53,7 +54,7 @@ def run(stages: tuple[str, ...], parameters: tuple[str, ...], environment: str, 
         from mlops_nb.settings import find_project
 
         project = find_project()
-        request = Request(stages, read_parameters(parameters), environment, sample, fresh)
+        request = Request(stages, read_parameters(parameters), environment, sample, fresh, sweep)
         if resume is not None:
             request = resumed(project, request, resume)
         record = show_run(lambda tell: run_pipeline(project, request, tell, jobs), as_json, show_output)
@@ -90,20 +91,21 @@ def show_run(start: Any, as_json: bool, show_output: bool = False) -> dict[str, 
 @ENVIRONMENT
 @SAMPLE
 @FRESH
+@SWEEP
 def plan(stages: tuple[str, ...], parameters: tuple[str, ...], environment: str, sample: float | None,
-         fresh: bool) -> None:
+         fresh: bool, sweep: bool) -> None:
     """Show the graph, and what would run and why. Runs nothing."""
     from mlops_nb.exporting import export_project
     from mlops_nb.planning import Request, make_plan, select
     from mlops_nb.settings import find_project
     from mlops_nb.terminal import make_console, make_table, mark
 
-    project, request = find_project(), Request(stages, read_parameters(parameters), environment, sample, fresh)
+    project, request = find_project(), Request(stages, read_parameters(parameters), environment, sample, fresh, sweep)
     export_project(project)  # an edited function is part of the plan, as it will be of the run
-    needs = select(project, request).graph.needs
+    tasks = select(project, request).tasks
     table = make_table("stage", "would", "why", "needs")
     for each in make_plan(project, request):
-        table.add_row(each.stage, mark(each.verdict), each.reason, ", ".join(sorted(needs[each.stage])))
+        table.add_row(each.stage, mark(each.verdict), each.reason, ", ".join(sorted(tasks[each.stage].needs)))
     make_console().print(table)
 
 # %% ../nbs/api/505_run_commands.ipynb #3386b0a0
@@ -120,8 +122,11 @@ def status(name: str, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(summarize_run(record), ensure_ascii=False, indent=1))
         return
-    from mlops_nb.terminal import make_console, print_run
+    from mlops_nb.terminal import make_console, print_run, print_variants
+    from mlops_nb.variants import list_variants
 
-    print_run(make_console(), record)
+    console = make_console()
+    print_run(console, record)
+    print_variants(console, list_variants(project.state, record))
     report = project.state / "runs" / record["run"] / "report.html"
     click.echo(f"report: {report}" if report.exists() else "no report yet")

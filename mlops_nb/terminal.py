@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MARKS', 'mark', 'make_table', 'is_terminal', 'make_console', 'describe_problem', 'tell_json', 'spell_cost',
            'event_line', 'tell_lines', 'outlive_reader', 'OutputLines', 'with_output', 'Line', 'LiveTable', 'print_run',
-           'print_error']
+           'print_variants', 'print_error']
 
 # %% ../nbs/api/500_terminal.ipynb #1c40327d
 import json
@@ -188,6 +188,7 @@ class LiveTable:
             case {"event": "stage-waiting", "stage": stage, "holder": run}:
                 self.lines[stage] = Line("waiting", f"for run {run}, which is computing the same")
             case {"event": "stage-retry", "stage": stage, "wait": pause}:
+                self.show(event_line(event))
                 self.lines[stage] = Line("waiting", f"try {event['attempt']} failed; again in {pause:g} s")
             case {"event": "stage-ended", "stage": stage, "status": status, "reused": reused, "seconds": seconds}:
                 self.lines[stage] = Line("reused" if reused else status, spell_cost(seconds, event.get("usage")))
@@ -219,6 +220,17 @@ def print_run(console: Console, record: dict[str, Any]) -> None:
             console.print(Text("\n" + describe_problem(stage["stage"], stage["status"], stage["error"])))
     resumes = f", resumes {record['command']['resumes']}" if (record["command"] or {}).get("resumes") else ""
     console.print(Text.assemble(f"\nrun {record['run']} in {record['environment']}{resumes}: ", mark(record["status"])))
+
+
+def print_variants(console: Console, rows: list[dict[str, Any]]) -> None:
+    """Print the variants of a sweep, with what all of them lack left out; nothing when there is none."""
+    columns = [key for key in dict.fromkeys(key for row in rows for key in row) if any(row.get(key) is not None for row in rows)]
+    table = make_table(*columns)
+    for row in rows:
+        values = [row.get(key) for key in columns]
+        table.add_row(*(f"{value:.4g}" if isinstance(value, float) else "" if value is None else str(value) for value in values))
+    if rows:
+        console.print(Text("\nvariants"), table)
 
 
 def print_error(what: str, mend: str) -> None:

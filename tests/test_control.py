@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -274,3 +276,153 @@ def test_what_cannot_be_resumed(stuck):
                            ((name, "third"), "--resume takes stages and options from the run")):
         answer = stuck.ask("run", "--resume", *words)
         assert answer.code == 2 and message in answer.said, answer
+
+
+# Sweeps and lists
+
+
+EACH = "from mlops_nb.contract import Each, pick_one"
+
+
+@pytest.fixture
+def swept(project) -> Project:
+    """Rows for each of some months, a training with two parameters, and a score of it."""
+    project.stage("01_rows", 'months: Each[int] = [1, 2]\nunit: str = "km"\nrows: Output = "rows"\n'
+                  'notes: Output = "notes"',
+                  "month = pick_one(months)\nsave(rows, pd.DataFrame({'n': [month, 10 * month]}))",
+                  "save(notes, {'month': month, 'kind': type(months).__name__})",
+                  imports=f"{EACH}\nimport pandas as pd")
+    project.stage("02_train", 'rows: Input = "rows.rows"\nnotes: Input = "rows.notes"\ndepth: int = 3\n'
+                  'rate: float = 0.5\nmodel: Output = "model"',
+                  "frame = load(rows)\nsave(model, {'depth': depth, 'total': depth * int(frame['n'].sum()), "
+                  "'columns': list(frame.columns), 'months': list(frame['months']), "
+                  "'notes': [[key, value] for key, value in load(notes).items()]})")
+    project.stage("03_score", 'model: Input = "train.model"\nmetrics: Output = "metrics"',
+                  "save(metrics, {'score': load(model)['total'] / 10, 'ok': True})")
+    return project
+
+
+def content_of(project: Project, reference: str) -> Any:
+    """What an artifact holds, as a person at a desk loads it."""
+    from mlops_nb.content import read_value
+
+    row = project.query(f"SELECT hash FROM artifacts WHERE name = '{reference}' ORDER BY id DESC LIMIT 1")[0]
+    return read_value(project.state, row["hash"])
+
+
+def test_a_stage_maps_over_a_list_and_its_results_are_gathered(swept):
+    """One execution an element, each seeing a plain value; behind it one table, or a dict. One more month runs one."""
+    swept.run("train", "--jobs", "2", warm=True)
+    assert swept.statuses() == {"rows[months=1]": "done", "rows[months=2]": "done", "rows": "done", "train": "done"}
+    model = content_of(swept, "train.model")
+    assert model["columns"] == ["months", "n"] and model["months"] == [1, 1, 2, 2] and model["total"] == 99
+    assert model["notes"] == [[1, {"month": 1, "kind": "int"}], [2, {"month": 2, "kind": "int"}]]
+    assert record_of(swept, "rows[months=2]")["parameters"] == {"months": 2, "unit": "km"}
+    assert record_of(swept, "rows[months=2]")["variant"] == {"rows.months": 2}
+    assert Path(record_of(swept, "rows[months=2]")["notebook"]).name == "01_rows.months=2.ipynb"
+    said = swept.run("train", "-p", "rows.months=2,3", warm=True)
+    assert swept.statuses() == {"rows[months=2]": "reused", "rows[months=3]": "done", "rows": "done", "train": "done"}
+    assert "train: inputs notes, rows changed" in said
+    assert content_of(swept, "train.model")["months"] == [2, 2, 3, 3]
+    said = swept.ask("plan", "train", "-p", "rows.months=3,4").out
+    assert "rows[months=3]  = reuse" in said and "rows[months=4]  → run" in said and "gathers 2 elements" in said
+    assert "gathering 2 executions of the stage" in swept.ask("show", "rows.rows").said
+    assert "months=3, unit='km'" in swept.ask("show", "rows[months=3].rows").said
+
+
+def test_an_element_that_fails_holds_up_what_needs_the_stage(swept):
+    swept.stage("01_rows", 'months: Each[int] = [1, 0, 2]\nrows: Output = "rows"\nnotes: Output = "notes"',
+                "save(rows, [60 // pick_one(months)])\nsave(notes, {})", imports=EACH)
+    swept.run(code=1, warm=True)
+    assert swept.statuses() == {"rows[months=1]": "done", "rows[months=0]": "failed", "rows[months=2]": "done",
+                                "rows": "skipped", "train": "skipped", "score": "skipped"}
+    assert record_of(swept, "rows")["reason"] == "needs rows[months=0]"
+    assert not [name for name, _ in swept.catalog() if name == "rows.rows"]
+
+
+def test_a_sweep_executes_a_stage_and_what_follows_once_for_each_value(swept):
+    """What is before runs once; the newest model is not one that was tried out; adopting one costs nothing."""
+    swept.run("score", warm=True)
+    model = content_of(swept, "train.model")
+    said = swept.run("score", "-p", "train.depth=3,5", "-p", "train.rate=0.1,0.5", "--sweep", warm=True)
+    statuses = swept.statuses()
+    names = [f"[depth={depth},rate={rate}]" for depth in (3, 5) for rate in (0.1, 0.5)]
+    assert list(statuses) == ["rows[months=1]", "rows[months=2]", "rows", *(f"train{each}" for each in names),
+                              *(f"score{each}" for each in names)]
+    assert statuses["train[depth=3,rate=0.5]"] == "reused" and list(statuses.values()).count("done") == 1 + 3 + 2
+    assert content_of(swept, "train.model") == model
+    assert content_of(swept, "train[depth=5,rate=0.1].model")["depth"] == 5
+    table = swept.ask("status").said.partition("variants")[2].splitlines()
+    assert table[1].split() == ["train.depth", "train.rate", "status", "seconds", "train.model.depth",
+                                "train.model.total", "score.metrics.score"] and len(table[2:6]) == 4
+    assert table[5].split()[:3] == ["5", "0.5", "done"] and table[5].split()[-1] == "16.5"
+    page = Path(said.rpartition("report: ")[2].strip()).read_text("utf-8")
+    assert "<th>score.metrics.score</th>" in page and "16.5" in page
+    swept.run("score", "-p", "train.depth=5", warm=True)
+    assert swept.statuses()["train"] == "reused" and content_of(swept, "train.model")["depth"] == 5
+    frame = swept.python("from mlops_nb.settings import find_project\nfrom mlops_nb.variants import tabulate_variants\n"
+                         "import sqlite3\nrun = sqlite3.connect(find_project().state / 'state.db').execute("
+                         "\"SELECT run FROM stage_runs WHERE stage LIKE 'train[%' LIMIT 1\").fetchone()[0]\n"
+                         "print(tabulate_variants(find_project(), run)['score.metrics.score'].tolist())")
+    assert frame.out == "[9.9, 9.9, 16.5, 16.5]\n", frame
+
+
+def test_a_sweep_that_failed_in_one_variant_is_resumed(swept):
+    swept.stage("03_score", 'model: Input = "train.model"\nmetrics: Output = "metrics"', "found = load(model)",
+                FAILING.replace("if number:", "if number and found['depth'] == 5:"), "save(metrics, {'score': 1})")
+    (swept.root / "failures").write_text("1")
+    swept.run("-p", "train.depth=3,5", "--sweep", "--fresh", code=1, warm=True)
+    assert swept.statuses()["score[depth=5]"] == "failed" and swept.statuses()["score[depth=3]"] == "done"
+    swept.run("--resume", warm=True)
+    statuses = swept.statuses()
+    assert statuses.pop("score[depth=5]") == "done" and statuses.pop("rows") == "done"
+    assert set(statuses.values()) == {"reused"} and len(statuses) == 5
+
+
+@pytest.mark.parametrize(("words", "message"), [
+    (("-p", "train.depth=3", "--sweep"), "there is nothing to sweep"),
+    (("-p", "train.depth=3,5"), "'3,5' is not int"),
+    (("-p", "train.depth=3,x", "--sweep"), "is not int"),
+    (("-p", "train.depth=3,3", "--sweep"), "twice"),
+    (("-p", "rows.months=1,1"), "months holds 1 twice"),
+    (("-p", "rows.months=[]"), "months has no element"),
+    (("-p", "rows.months=1,x"), "'x' is not int"),
+], ids=["one value", "no word", "wrong type", "twice", "element twice", "no element", "wrong element"])
+def test_sweeps_and_lists_that_cannot_be(swept, words, message):
+    assert message in swept.refuse(*words)
+
+
+@pytest.mark.parametrize(("parameters", "message"), [
+    ("a: Each[int] = [1]\nb: Each[int] = [1]", "`b` is a second Each"),
+    ("a: Each[list[int]] = [[1]]", "an element of an Each is one value"),
+    ("a: Each[int] = [1, 1]", "a holds 1 twice"),
+    ("a: Each[int] = []", "a has no element"),
+], ids=["two", "lists", "twice", "empty"])
+def test_an_each_that_cannot_be(project, parameters, message):
+    project.stage("01_make", parameters, imports=EACH)
+    assert message in project.refuse()
+
+
+def test_a_mapped_stage_runs_under_stock_papermill(swept, tmp_path):
+    """It sees the list, and `pick_one` gives its first element."""
+    words = [str(Path(sys.executable).with_name("papermill")), "nbs/stages/01_rows.ipynb", str(tmp_path / "out.ipynb")]
+    done = subprocess.run(words, cwd=swept.root, env=swept.child_environment(), capture_output=True, text=True,
+                          check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert content_of(swept, "rows.notes") == {"month": 1, "kind": "list"}
+
+
+def test_dates_and_odd_texts_as_elements(project):
+    """What cannot stand in a file's name is made harmless, and the element is what it was."""
+    project.stage("01_make", 'days: Each[date] = [date(2013, 7, 1), date(2013, 7, 2)]\nmade: Output = "made"',
+                  "save(made, [days.isoformat()])", imports=f"{EACH}\nfrom datetime import date")
+    project.stage("02_odd", 'names: Each[str] = ["a/b", "a b", "../..", "부산 항"]\nmade: Output = "made"',
+                  "save(made, names)", imports=EACH)
+    project.run(warm=True)
+    from datetime import date
+
+    assert content_of(project, "make.made") == {date(2013, 7, day): [f"2013-07-0{day}"] for day in (1, 2)}
+    assert content_of(project, "odd.made") == {name: name for name in ("a/b", "a b", "../..", "부산 항")}
+    assert "make[days=2013-07-02]" in project.statuses()
+    run = project.state / "runs" / project.status()["run"]
+    assert len(list(run.glob("*.ipynb"))) == 6 and not list(run.parent.glob("*.ipynb"))
