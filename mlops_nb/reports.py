@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['STYLE', 'code_style', 'make_page', 'make_table', 'notebook_exporter', 'write_notebook_page', 'show_artifact',
-           'show_stage', 'link_notebook', 'spell_command', 'write_report']
+           'draw_artifact', 'show_stage', 'link_notebook', 'spell_command', 'write_report']
 
 # %% ../nbs/api/301_reports.ipynb #7ff75779
 import base64
@@ -17,7 +17,9 @@ from typing import Any
 
 from .content import explain_disk, read_kept, read_value
 from .errors import ArtifactError
+from .memory import keep_text
 from .settings import Project
+from .store import hash_text
 
 # %% ../nbs/api/301_reports.ipynb #7584650d
 STYLE = """
@@ -49,8 +51,9 @@ def code_style() -> str:
 
 def make_page(title: str, body: str) -> str:
     """A whole HTML page that needs no other file."""
+    style = STYLE + (code_style() if "highlight" in body else "")  # finding the colours costs 40 ms
     return (f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
-            f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE}{code_style()}</style></head>'
+            f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{style}</style></head>'
             f"<body>{body}</body></html>")
 
 
@@ -80,24 +83,37 @@ def write_notebook_page(notebook: Path) -> Path:
 
 # %% ../nbs/api/301_reports.ipynb #d9947106
 def show_artifact(state: Path, name: str, digits: str, rows: int = 12) -> str:
-    """An artifact for a report: a picture, a short table, or a line."""
+    """An artifact for a report: a picture, a short table, or a line; what was drawn before is not drawn again."""
+    drawn = state / "cache" / "drawn" / f"{digits}-{hash_text(name)[:16]}-{rows}.html"
     try:
-        kept = read_kept(state, digits)
-        title = f"<code>{html.escape(name)}</code> · {kept.kind} · <code>{digits[:16]}</code>"
-        if kept.kind == "figure":
-            source = base64.b64encode(read_value(state, digits).png).decode()
-            return (f'<figure><img alt="{html.escape(name)}" src="data:image/png;base64,{source}">'
-                    f"<figcaption>{title}</figcaption></figure>")
-        if kept.kind == "table" and kept.notes["rows"] <= rows and len(kept.notes["columns"]) <= rows:
-            table = read_value(state, digits).to_html(index=False, border=0, escape=True, float_format="{:.4g}".format)
-            return f'<p>{title}</p><div class="scroll">{table}</div>'
-        if kept.kind == "json" and kept.notes["length"] <= rows:
-            value = json.dumps(read_value(state, digits), ensure_ascii=False, indent=1)
-            return f"<p>{title}</p><pre>{html.escape(value[:4000])}</pre>"
-        shape = f"{kept.notes['rows']:,} rows, {len(kept.notes['columns'])} columns" if kept.kind == "table" else ""
-        return f"<p>{title} {shape}</p>"
+        return drawn.read_text("utf-8")
+    except OSError:
+        pass
+    try:
+        text = draw_artifact(state, name, digits, rows)
     except ArtifactError as error:
         return f"<p><code>{html.escape(name)}</code>: {html.escape(error.what)}</p>"
+    keep_text(drawn, text)
+    return text
+
+
+def draw_artifact(state: Path, name: str, digits: str, rows: int) -> str:
+    """An artifact as HTML; raises ArtifactError when it is missing or damaged."""
+    kept = read_kept(state, digits)
+    title = f"<code>{html.escape(name)}</code> · {kept.kind} · <code>{digits[:16]}</code>"
+    if kept.kind == "figure":
+        source = base64.b64encode(read_value(state, digits).png).decode()
+        return (f'<figure><img alt="{html.escape(name)}" src="data:image/png;base64,{source}">'
+                f"<figcaption>{title}</figcaption></figure>")
+    if kept.kind == "table" and kept.notes["rows"] <= rows and len(kept.notes["columns"]) <= rows:
+        table = read_value(state, digits).to_html(index=False, border=0, escape=True, float_format="{:.4g}".format)
+        return f'<p>{title}</p><div class="scroll">{table}</div>'
+    if kept.kind == "json" and kept.notes["length"] <= rows:
+        value = json.dumps(read_value(state, digits), ensure_ascii=False, indent=1)
+        return f"<p>{title}</p><pre>{html.escape(value[:4000])}</pre>"
+    shape = f"{kept.notes['rows']:,} rows, {len(kept.notes['columns'])} columns" if kept.kind == "table" else ""
+    return f"<p>{title} {shape}</p>"
+
 
 # %% ../nbs/api/301_reports.ipynb #dc999b84
 def show_stage(project: Project, stage: dict[str, Any]) -> str:

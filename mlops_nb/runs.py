@@ -39,15 +39,16 @@ def gravest(statuses: list[str]) -> str:
 # %% ../nbs/api/210_runs.ipynb #13ec4466
 def describe_git(root: Path) -> dict[str, Any] | None:
     """Commit of the project's repository and whether anything in it was changed since; None outside git."""
-    def ask(*words: str) -> str | None:
-        try:
-            answer = subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=False)
-        except FileNotFoundError:  # git is not installed
-            return None
-        return answer.stdout.strip() if answer.returncode == 0 else None
-
-    commit = ask("rev-parse", "HEAD")
-    return {"commit": commit, "dirty": bool(ask("status", "--porcelain"))} if commit else None
+    try:
+        answer = subprocess.run(["git", "status", "--porcelain=v2", "--branch"], cwd=root, capture_output=True, text=True,
+                                check=False)
+    except FileNotFoundError:  # git is not installed
+        return None
+    lines = answer.stdout.splitlines() if answer.returncode == 0 else []
+    commit = next((line.split()[-1] for line in lines if line.startswith("# branch.oid ")), "(initial)")
+    if commit == "(initial)":
+        return None
+    return {"commit": commit, "dirty": any(not line.startswith("#") for line in lines)}
 
 
 def describe_process() -> dict[str, Any]:
@@ -112,11 +113,16 @@ class Recorder:
 
     def end_stage(self, stage: str, kept: dict[str, tuple[str, str]], **values: Any) -> None:
         """End a stage: its row and its artifacts (name to hash and kind) become visible in one step."""
-        standing: Standing = "committed" if values["status"] == "done" else "stopped"
+        self.end_stages([(stage, kept, values)])
+
+    def end_stages(self, ended: list[tuple[str, dict[str, tuple[str, str]], dict[str, Any]]]) -> None:
+        """End several stages in one step, each with its artifacts and the values of its row."""
         with Store(self.project.state).writing() as connection:
-            outputs = {name: digits for name, (digits, _) in kept.items()}
-            self.update(connection, stage, values | {"outputs": outputs, "ended": utc_now()})
-            record_artifacts(connection, kept, self.environment, self.run, standing)
+            for stage, kept, values in ended:
+                standing: Standing = "committed" if values["status"] == "done" else "stopped"
+                outputs = {name: digits for name, (digits, _) in kept.items()}
+                self.update(connection, stage, values | {"outputs": outputs, "ended": utc_now()})
+                record_artifacts(connection, kept, self.environment, self.run, standing)
 
     def end(self, status: str) -> None:
         """End the run."""
