@@ -134,13 +134,12 @@ def read_value(state: Path, digits: str, name: str = "") -> Any:
     return format_named(read_kept(state, digits).kind).read(folder)
 
 # %% ../nbs/api/104_content.ipynb #be9568b2
-def suspect_files(state: Path, digits: str) -> list[str]:
+def suspect_files(folder: Path) -> list[str]:
     """The damaged files of a content; files that were not touched since they were last known to be whole are not read."""
-    folder = object_folder(state, digits)
     manifest = folder / "artifact.json"
     try:
-        known, names = manifest.stat().st_mtime_ns, json.loads(manifest.read_bytes())["files"]
-        if all((folder / name).stat().st_mtime_ns <= known for name in names):
+        known, names = os.stat(manifest).st_mtime_ns, json.loads(manifest.read_bytes())["files"]
+        if all(os.stat(f"{folder}/{name}").st_mtime_ns <= known for name in names):
             return []
     except (OSError, ValueError, TypeError, KeyError):
         pass  # a file or the manifest is missing, or cannot be read

@@ -19,7 +19,7 @@ from .artifacts import Reference, newest_artifact, parse_reference
 from .content import find_object, keep_value, object_folder, suspect_files
 from .contract import Contract, Input
 from .errors import ArtifactError, UsageError, did_you_mean
-from .fingerprints import declared_files, explain_difference, hash_file, list_ingredients
+from .fingerprints import check_declared, explain_difference, hash_file, list_ingredients
 from .graph import Graph, build_graph, list_made, producer_of, read_contracts
 from .journal import mark_queue, read_decisions
 from .lineage import Results
@@ -81,6 +81,8 @@ def assign(graph: Graph, values: dict[str, dict[str, Any]], given: dict[str, Any
 # %% ../nbs/api/300_planning.ipynb #857ee36b
 def bind_graph(graph: Graph, given: dict[str, Any]) -> Graph:
     """The graph with those Inputs bound that `given` (`stage.name` to reference) names; raises UsageError."""
+    if not given:
+        return graph
     contracts = dict(graph.contracts)
     made = list_made(contracts)
     for key, value in given.items():
@@ -111,7 +113,7 @@ def select(project: Project, request: Request) -> Selection:
                              f"it has: {', '.join(allowed)}; see [environment.{environment.name}] in settings.ini")
     stages = [stage for stage in graph.upstream(list(request.stages or allowed)) if stage in allowed]
     for stage in stages:
-        declared_files(graph.contracts[stage].notebook)  # one that is not there is said before anything runs
+        check_declared(graph.contracts[stage].notebook)  # one that is not there is said before anything runs
     values = {stage: {one.name: one.default for one in graph.contracts[stage].parameters} for stage in stages}
     for given in (environment.parameters, environment.bindings):
         assign(graph, values, {key: value for key, value in given.items() if key.partition(".")[0] not in allowed
@@ -232,9 +234,10 @@ def plan_known(project: Project, view: View, contract: Contract, inputs: dict[st
     """Plan a stage of which all is known: is there a result, and if not, what is different?"""
     fingerprint = hash_json(ingredients)
     result = view.results.find(fingerprint)
-    damage = [f"{name} is damaged: {', '.join(files)}" for name, digits in (result["outputs"] if result else {}).items()
-              if object_folder(project.state, digits).is_dir() and (files := suspect_files(project.state, digits))]
-    gone = result and not all(object_folder(project.state, digits).is_dir() for digits in result["outputs"].values())
+    outputs = {name: object_folder(project.state, digits) for name, digits in result["outputs"].items()} if result else {}
+    gone = [name for name, folder in outputs.items() if not folder.is_dir()]
+    damage = [f"{name} is damaged: {', '.join(files)}" for name, folder in outputs.items()
+              if name not in gone and (files := suspect_files(folder))]
     if result and not gone and not damage:
         return StagePlan(contract.stage, "reuse", f"done in {result['run']}", inputs, fingerprint, ingredients, result)
     before = last()

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['GRAVITY', 'EXIT_CODES', 'gravest', 'describe_git', 'describe_process', 'is_alive', 'new_run_name', 'Recorder',
-           'find_run', 'summarize_run', 'find_result', 'find_last', 'first_row']
+           'find_run', 'summarize_run']
 
 # %% ../nbs/api/210_runs.ipynb #5912b3d8
 import os
@@ -155,22 +155,3 @@ def summarize_run(record: dict[str, Any]) -> dict[str, Any]:
     return {"run": record["run"], "status": record["status"], "stages": [
         {"stage": stage["stage"], "status": stage["status"], "seconds": stage["seconds"],
          "reused": bool(stage["reused_from"]), "notebook": stage["notebook"]} for stage in record["stages"]]}
-
-# %% ../nbs/api/210_runs.ipynb #1a5cf361
-def find_result(state: Path, fingerprint: str) -> dict[str, Any] | None:
-    """The newest stage run that ended well with this fingerprint."""
-    return first_row(state, (stage_runs.c.fingerprint == fingerprint) & (stage_runs.c.status == "done"))
-
-
-def find_last(state: Path, stage: str, environment: str) -> dict[str, Any] | None:
-    """The newest stage run of a stage in an environment that ended well."""
-    return first_row(state, (stage_runs.c.stage == stage) & (stage_runs.c.status == "done")
-                     & (stage_runs.c.environment == environment))
-
-
-def first_row(state: Path, condition: Any) -> dict[str, Any] | None:
-    """The newest row of stage_runs for which the condition holds."""
-    with Store(state).reading() as connection:
-        row = connection.execute(sa.select(stage_runs).where(condition).order_by(
-            stage_runs.c.ended.desc()).limit(1)).mappings().first()
-    return dict(row) if row else None

@@ -168,6 +168,10 @@ class Steps(Effects):
 class Trails(Steps):
     """Steps, and the way from a target to everything behind it."""
 
+    def __init__(self, sources: Sources):
+        super().__init__(sources)
+        self.closures: dict[Target, frozenset[Target]] = {}
+
     @cached_property
     def installed(self) -> dict[str, Any]:
         """What is installed, asked once."""
@@ -202,16 +206,22 @@ class Trails(Steps):
         digits = hash_text(module.path.read_bytes())[:16] if module and module.path.is_file() else "missing"
         return Step(f"{target[1]} as text" if module else target[1], digits, frozenset())
 
+    def behind(self, target: Target) -> frozenset[Target]:
+        """All that a target leads to, itself included; many stages share `load` and `save`, so it is kept."""
+        if target not in self.closures:
+            found, open_ = {target}, [target]
+            while open_:
+                needs = self.step(open_.pop()).needs - found
+                found |= needs
+                open_ += [each for each in needs if each[0] != "library"]
+            self.closures[target] = frozenset(found)
+        return self.closures[target]
+
     def follow(self, targets: set[Target]) -> tuple[dict[str, str], set[str]]:
         """All that targets lead to: hashes by label (`mlops_nb.preparation.split_by_day`), and top names of libraries."""
-        found: dict[Target, Step] = {}
-        open_ = list(targets)
-        while open_:
-            target = open_.pop()
-            if target not in found:
-                found[target] = self.step(target) if target[0] != "library" else Step("", "", frozenset())
-                open_.extend(found[target].needs)
+        libraries = {target for target in targets if target[0] == "library"}
+        found = libraries.union(*(self.behind(target) for target in targets - libraries))
         whole = {name for kind, name, _ in found if kind == "module"}
-        entries = {step.label: step.hash for (kind, name, _), step in found.items()
-                   if step.hash and not (kind == "symbol" and name in whole)}
-        return dict(sorted(entries.items())), {name for kind, name, _ in found if kind == "library"}
+        entries = {step.label: step.hash for target in found if (step := self.steps.get(target)) and step.hash
+                   and not (whole and target[0] == "symbol" and target[1] in whole)}
+        return entries, {name for kind, name, _ in found if kind == "library"}
