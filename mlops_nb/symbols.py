@@ -126,8 +126,8 @@ class Effects(Needs):
         decorators = [(use, resolve(module, use)) for use in one.get("decorators", ())]
         return ("effect" in one.get("marks", ()) or self.changeable(module, one.get("hands", []))
                 or any(self.loud(target) for use in one.get("calls", ()) for target in resolve(module, use))
-                or any(not found or any(not self.statements(each) or self.changeable(module, [use]) for each in found)
-                       for use, found in decorators)
+                or any(not found or any(not self.statements(each) or self.loud(each) or self.changeable(module, [use])
+                                        for each in found) for use, found in decorators)
                 or any(self.told(target) for use in one.get("bases", ()) for target in resolve(module, use)))
 
 # %% ../nbs/api/207_symbols.ipynb #71a36298
@@ -164,6 +164,12 @@ class Steps(Effects):
         digits = hash_json([[one["hash"] for one in bare], meanings])[:16] if bare else ""
         return Step(f"{name} on import", digits, frozenset(needs | more))
 
+    def file_step(self, target: Target) -> Step:
+        """A module as text, or one that is not there."""
+        module = self.sources.module(target[1]) if target[0] == "text" else None
+        digits = hash_text(module.path.read_bytes())[:16] if module and module.path.is_file() else "missing"
+        return Step(f"{target[1]} as text" if module else target[1], digits, frozenset())
+
 # %% ../nbs/api/207_symbols.ipynb #8e57d30d
 class Trails(Steps):
     """Steps, and the way from a target to everything behind it."""
@@ -199,12 +205,6 @@ class Trails(Steps):
         names = [path.relative_to(place).with_suffix("").parts for path in place.rglob("*.py")] if place else []
         modules = {".".join([target[1], *(part for part in parts if part != "__init__")]) for parts in names}
         return Step("", "", frozenset(("module", name, "") for name in modules))
-
-    def file_step(self, target: Target) -> Step:
-        """A module as text, or one that is not there."""
-        module = self.sources.module(target[1]) if target[0] == "text" else None
-        digits = hash_text(module.path.read_bytes())[:16] if module and module.path.is_file() else "missing"
-        return Step(f"{target[1]} as text" if module else target[1], digits, frozenset())
 
     def behind(self, target: Target) -> frozenset[Target]:
         """All that a target leads to, itself included; many stages share `load` and `save`, so it is kept."""
