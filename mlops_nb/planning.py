@@ -19,7 +19,9 @@ from .artifacts import Reference, newest_artifact, parse_reference
 from .content import find_object, keep_value, object_folder, suspect_files
 from .contract import Contract, Input
 from .errors import ArtifactError, UsageError, did_you_mean
-from .fingerprints import check_declared, explain_difference, hash_file, list_ingredients
+from mlops_nb.fingerprints import (
+    Difference, check_declared, hash_file, list_differences, list_ingredients, phrase,
+)
 from .graph import Graph, build_graph, list_made, producer_of, read_contracts
 from .journal import mark_queue, read_decisions
 from .lineage import Results
@@ -190,6 +192,7 @@ class StagePlan:
     ingredients: dict[str, Any] = field(default_factory=dict)
     result: dict[str, Any] | None = None
     last: dict[str, Any] | None = None
+    differences: tuple[Difference, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -224,9 +227,9 @@ def plan_open(view: View, contract: Contract, values: dict[str, Any], inputs: di
     ingredients = list_ingredients(contract, plain_values(contract, values), known, view.trails)
     then = last["ingredients"] | {"inputs": {name: digits for name, digits in (last["ingredients"]["inputs"]).items()
                                              if name in known}}
-    if difference := explain_difference(then, ingredients):
-        reason = f"{difference}; and {reason}"
-    return StagePlan(contract.stage, "maybe", reason, inputs, "", ingredients, None, last)
+    if differences := list_differences(then, ingredients):
+        reason = f"{phrase(differences)}; and {reason}"
+    return StagePlan(contract.stage, "maybe", reason, inputs, "", ingredients, None, last, tuple(differences))
 
 
 def plan_known(project: Project, view: View, contract: Contract, inputs: dict[str, Reference | None],
@@ -242,9 +245,10 @@ def plan_known(project: Project, view: View, contract: Contract, inputs: dict[st
         return StagePlan(contract.stage, "reuse", f"done in {result['run']}", inputs, fingerprint, ingredients, result)
     before = last()
     reason = "its result is no longer kept" if gone else "; ".join(damage) or "no result yet"
+    differences = list_differences(before["ingredients"], ingredients) if before and not result else []
     if before and not result:
-        reason = explain_difference(before["ingredients"], ingredients) or "its last result was of another fingerprint"
-    return StagePlan(contract.stage, "run", reason, inputs, fingerprint, ingredients, None, before)
+        reason = phrase(differences) or "its last result was of another fingerprint"
+    return StagePlan(contract.stage, "run", reason, inputs, fingerprint, ingredients, None, before, tuple(differences))
 
 
 def plan_stage(project: Project, selection: Selection, stage: str, made: dict[str, str | None],
