@@ -13,6 +13,7 @@ import os
 import re
 import warnings
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -40,6 +41,7 @@ class Reference:
         return f"{where}@{self.hash[:16]}" if self.hash else where
 
 
+@lru_cache(maxsize=4096)
 def parse_reference(text: str) -> Reference:
     """Read a reference; raises UsageError for a text that is none."""
     tail = r"(?:@(?P<hash>[0-9a-f]{12,64}))?"

@@ -7,7 +7,7 @@ __all__ = []
 
 # %% ../nbs/api/509_cli.ipynb #e333d4da
 from .commands import main
-from .run_commands import plan, run, status  # isort: skip
+from .run_commands import plan, run, status, why_run  # isort: skip
 from .kernel_commands import execute, warm  # isort: skip
 from .look_commands import show, stages  # isort: skip
 from .project_commands import docs, lab, new  # isort: skip

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Kept', 'object_folder', 'damaged_files', 'explain_disk', 'is_kept', 'keep_value', 'put_in_place', 'combine_parts',
-           'find_object', 'read_kept', 'read_value']
+           'find_object', 'read_kept', 'doubt', 'read_value', 'suspect_files']
 
 # %% ../nbs/api/104_content.ipynb #71fa65da
 import errno
@@ -13,7 +13,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -152,14 +152,37 @@ def read_kept(state: Path, digits: str) -> Kept:
         raise ArtifactError(f"{folder} is damaged: artifact.json", "run its stage again with `--fresh`") from error
 
 
+def doubt(folder: Path) -> None:
+    """Mark a content as one that has to be read before it is trusted again."""
+    with suppress(OSError):
+        os.utime(folder / "artifact.json", (0, 0))
+
+
 def read_value(state: Path, digits: str, name: str = "") -> Any:
     """The value kept under a hash; raises ArtifactError naming what is missing or damaged."""
     folder = find_object(state, digits)
     damaged = damaged_files(folder)
     if damaged:
+        doubt(folder)
         raise ArtifactError(f"artifact {name or digits[:16]} is damaged: {', '.join(damaged)} in {folder}",
                             f"run `mlops-nb run {name.split('.')[0] or 'STAGE'} --fresh` to make it again")
     value = format_named(read_kept(state, digits).kind).read(folder)
     if isinstance(value, Gathered):
         return combine_parts(value, [read_value(state, part, name) for _, part in value.parts])
     return value
+
+# %% ../nbs/api/104_content.ipynb #be9568b2
+def suspect_files(folder: Path) -> list[str]:
+    """The damaged files of a content; files that were not touched since they were last known to be whole are not read."""
+    manifest = folder / "artifact.json"
+    try:
+        known, names = os.stat(manifest).st_mtime_ns, json.loads(manifest.read_bytes())["files"]
+        if all(os.stat(f"{folder}/{name}").st_mtime_ns <= known for name in names):
+            return []
+    except (OSError, ValueError, TypeError, KeyError):
+        pass  # a file or the manifest is missing, or cannot be read
+    damaged = damaged_files(folder)
+    if not damaged:
+        with suppress(OSError):
+            os.utime(manifest)
+    return damaged

@@ -4,8 +4,7 @@
 
 # %% auto #0
 __all__ = ['GRAVITY', 'EXIT_CODES', 'SILENCE', 'gravest', 'describe_git', 'process_start', 'describe_machine', 'describe_process',
-           'is_alive', 'new_run_name', 'Recorder', 'give_sign', 'is_at_work', 'find_run', 'summarize_run',
-           'find_result', 'find_last', 'first_row']
+           'is_alive', 'new_run_name', 'Recorder', 'give_sign', 'is_at_work', 'find_run', 'summarize_run']
 
 # %% ../nbs/api/210_runs.ipynb #5912b3d8
 import os
@@ -40,15 +39,16 @@ def gravest(statuses: list[str]) -> str:
 # %% ../nbs/api/210_runs.ipynb #13ec4466
 def describe_git(root: Path) -> dict[str, Any] | None:
     """Commit of the project's repository and whether anything in it was changed since; None outside git."""
-    def ask(*words: str) -> str | None:
-        try:
-            answer = subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=False)
-        except FileNotFoundError:  # git is not installed
-            return None
-        return answer.stdout.strip() if answer.returncode == 0 else None
-
-    commit = ask("rev-parse", "HEAD")
-    return {"commit": commit, "dirty": bool(ask("status", "--porcelain"))} if commit else None
+    try:
+        answer = subprocess.run(["git", "status", "--porcelain=v2", "--branch"], cwd=root, capture_output=True, text=True,
+                                check=False)
+    except FileNotFoundError:  # git is not installed
+        return None
+    lines = answer.stdout.splitlines() if answer.returncode == 0 else []
+    commit = next((line.split()[-1] for line in lines if line.startswith("# branch.oid ")), "(initial)")
+    if commit == "(initial)":
+        return None
+    return {"commit": commit, "dirty": any(not line.startswith("#") for line in lines)}
 
 # %% ../nbs/api/210_runs.ipynb #09de72d5
 def process_start(pid: int) -> str:
@@ -144,12 +144,18 @@ class Recorder:
         The catalog has the artifacts of a variant under names of their own, `training[max_depth=5].model`: the
         newest `training.model` is never one that a sweep tried out.
         """
-        standing: Standing = "committed" if values["status"] == "done" else "stopped"
+        self.end_stages([(stage, kept, values)])
+
+    @patient
+    def end_stages(self, ended: list[tuple[str, dict[str, tuple[str, str]], dict[str, Any]]]) -> None:
+        """End several stages in one step, each with its artifacts and the values of its row."""
         with Store(self.project.state).writing() as connection:
-            outputs = {name: digits for name, (digits, _) in kept.items()}
-            self.update(connection, stage, values | {"outputs": outputs, "ended": utc_now()})
-            named = {f"{stage}.{name.partition('.')[2]}": one for name, one in kept.items()}
-            record_artifacts(connection, named, self.environment, self.run, standing)
+            for stage, kept, values in ended:
+                standing: Standing = "committed" if values["status"] == "done" else "stopped"
+                outputs = {name: digits for name, (digits, _) in kept.items()}
+                self.update(connection, stage, values | {"outputs": outputs, "ended": utc_now()})
+                named = {f"{stage}.{name.partition('.')[2]}": one for name, one in kept.items()}
+                record_artifacts(connection, named, self.environment, self.run, standing)
 
     @patient
     def end(self, status: str) -> None:
@@ -204,23 +210,3 @@ def summarize_run(record: dict[str, Any]) -> dict[str, Any]:
         {"stage": stage["stage"], "status": stage["status"], "seconds": stage["seconds"],
          "reused": bool(stage["reused_from"]), "notebook": stage["notebook"], "variant": stage["variant"] or {},
          "attempts": len(stage["attempts"] or []), "usage": stage["usage"] or {}} for stage in record["stages"]]}
-
-# %% ../nbs/api/210_runs.ipynb #1a5cf361
-def find_result(state: Path, fingerprint: str) -> dict[str, Any] | None:
-    """The newest stage run that ended well with this fingerprint."""
-    return first_row(state, (stage_runs.c.fingerprint == fingerprint) & (stage_runs.c.status == "done"))
-
-
-def find_last(state: Path, stage: str, environment: str) -> dict[str, Any] | None:
-    """The newest stage run of a stage in an environment that ended well."""
-    return first_row(state, (stage_runs.c.stage == stage) & (stage_runs.c.status == "done")
-                     & (stage_runs.c.environment == environment))
-
-
-@patient
-def first_row(state: Path, condition: Any) -> dict[str, Any] | None:
-    """The newest row of stage_runs for which the condition holds."""
-    with Store(state).reading() as connection:
-        row = connection.execute(sa.select(stage_runs).where(condition).order_by(
-            stage_runs.c.ended.desc()).limit(1)).mappings().first()
-    return dict(row) if row else None

@@ -39,7 +39,11 @@ def register_whole_files(folder: Path) -> None:
 # %% ../nbs/api/201_saving.ipynb #58c277c4
 def write_json(value: Any, depth: int = 0) -> str:
     """JSON as nbformat writes it, for a place `depth` levels deep."""
-    text = msgspec.json.format(json.dumps(value, ensure_ascii=False, sort_keys=True), indent=1)
+    flat = json.dumps(value, ensure_ascii=False, sort_keys=True)
+    try:
+        text = msgspec.json.format(flat, indent=1)
+    except (msgspec.DecodeError, UnicodeEncodeError):  # NaN, or half a surrogate pair: Python's JSON takes them
+        text = json.dumps(value, ensure_ascii=False, sort_keys=True, indent=1)
     return text.replace("\n", "\n" + " " * depth)
 
 
