@@ -116,7 +116,7 @@ def execute_stage(assignment: Assignment, tell: Callable[[dict[str, Any]], None]
         # papermill formats paths, so braces in them are doubled
         paths = [str(path).replace("{", "{{").replace("}", "}}") for path in (assignment.notebook, assignment.output)]
         execute_notebook(*paths, parameters=spell(assignment.parameters),
-                         engine_name="mlops_nb", kernel_name="python3", language="python", progress_bar=False,
+                         engine_name="mlops_nb", kernel_name="python3", language="python", progress_bar=False, store_widget_state=False,
                          cwd=str(assignment.notebook.parent), kernel_environment=assignment.kernel_environment,
                          kernel_log=str(assignment.output.with_suffix(".log")), tell=tell)
     except (PapermillExecutionError, DeadKernelError):
