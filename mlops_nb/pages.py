@@ -188,8 +188,9 @@ def find_executed(state: Path) -> dict[str, dict[str, Any]]:
     found = {}
     for row in rows:
         row["path"] = state / "runs" / (row["reused_from"] or row["run"]) / Path(row["notebook"]).name
-        if row["path"].exists():
-            found[row["stage"]] = row
+        stage, bracket, _ = row["stage"].partition("[")  # one variant stands for its stage where nothing else does
+        if row["path"].exists() and (not bracket or "[" in found.get(stage, row)["stage"]):
+            found[stage] = row
     return found
 
 
