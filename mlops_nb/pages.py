@@ -185,11 +185,12 @@ def find_executed(state: Path) -> dict[str, dict[str, Any]]:
         runs.c.ended.is_not(None), stage_runs.c.notebook.is_not(None)).order_by(runs.c.started)
     with Store(state).reading() as connection:
         rows = [dict(row) for row in connection.execute(asked).mappings()]
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
     for row in rows:
         row["path"] = state / "runs" / (row["reused_from"] or row["run"]) / Path(row["notebook"]).name
-        if row["path"].exists():
-            found[row["stage"]] = row
+        stage, bracket, _ = row["stage"].partition("[")  # one variant stands for its stage where nothing else does
+        if row["path"].exists() and (not bracket or "[" in found.get(stage, row)["stage"]):
+            found[stage] = row
     return found
 
 

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from .content import explain_disk, object_folder, read_kept
+from .content import object_folder, read_kept
 from .errors import ArtifactError
-from .rendering import make_page, make_table, write_notebook_page
+from .rendering import make_table, write_notebook_page, write_page
 from .settings import Project
 from .timeline import describe_cost, draw_timeline
 from .variants import list_variants
@@ -136,6 +136,4 @@ def write_report(project: Project, record: dict[str, Any]) -> Path:
             + make_table(["", ""], list_facts(record)) + "<h2>Stages</h2>" + draw_timeline(record)
             + show_variants(project, record) + make_table(["stage", "status", "cost", "notebook"], rows)
             + "\n".join(show_stage(project, stage) for stage in record["stages"] if not stage["reused_from"]))
-    with explain_disk(page):
-        page.write_text(make_page(f"{project.name} {record['run']}", body), "utf-8")
-    return page
+    return write_page(page, f"{project.name} {record['run']}", body)
