@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .artifacts import Reference, newest_artifact, parse_reference
-from .content import find_object, is_kept, keep_value, object_folder
+from .content import find_object, is_kept, keep_value
 from .contract import Contract, Input
 from .errors import ArtifactError, UsageError, did_you_mean
 from .fingerprints import explain_difference, hash_file, list_ingredients
@@ -21,6 +21,7 @@ from .graph import Graph, build_graph, producer_of, read_contracts
 from .journal import read_decisions
 from .runs import find_last, find_result
 from .settings import Project
+from .shared_artifacts import open_shared
 from .store import hash_json
 
 # %% ../nbs/api/300_planning.ipynb #03c023e0
@@ -96,6 +97,7 @@ def bind_graph(graph: Graph, given: dict[str, Any]) -> Graph:
 def select(project: Project, request: Request) -> Selection:
     """Make a request definite; raises UsageError or ContractError for anything that cannot be run."""
     environment = project.environment(request.environment)
+    open_shared(project.state)  # an address that cannot be is refused before anything runs
     graph = build_graph(read_contracts(project.stages))
     graph = bind_graph(graph, environment.parameters | environment.bindings | request.parameters)
     allowed = [graph.find(stage).stage for stage in environment.stages] or list(graph.contracts)
@@ -190,7 +192,7 @@ def plan_stage(project: Project, selection: Selection, stage: str, made: dict[st
     if stage in selection.fresh:
         return StagePlan(stage, "run", "asked for with --fresh", inputs, fingerprint, ingredients)
     result = find_result(project.state, fingerprint)
-    if result and all(is_kept(object_folder(project.state, digits)) for digits in result["outputs"].values()):
+    if result and all(is_kept(project.state, digits) for digits in result["outputs"].values()):
         return StagePlan(stage, "reuse", f"done in {result['run']}", inputs, fingerprint, ingredients, result)
     last = find_last(project.state, stage, selection.environment)
     reason = "its result is no longer kept" if result else "no result yet"

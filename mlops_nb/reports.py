@@ -118,7 +118,7 @@ def show_stage(project: Project, stage: dict[str, Any]) -> str:
 def link_notebook(stage: dict[str, Any], folder: Path) -> str:
     """A link to the page of a stage's executed notebook, which is made when it is not there."""
     notebook = Path(stage["notebook"] or "")
-    if not stage["notebook"] or not notebook.exists():
+    if folder.parent not in notebook.parents or not notebook.exists():  # it may stand on another machine
         return ""
     page = notebook.with_suffix(".html")
     if notebook.parent == folder or not page.exists():
