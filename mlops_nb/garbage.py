@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['KEEP_RESULTS', 'KEEP_DAYS', 'GRACE', 'DAY', 'pin_artifact', 'list_pins', 'remove_pin', 'newest_results', 'at_work',
            'kept_hashes', 'Rubbish', 'file_clock', 'unused_for', 'describe', 'old_contents', 'forgotten_runs',
-           'leftovers', 'find_garbage', 'remove_content', 'remove_garbage']
+           'leftovers', 'old_shared', 'find_garbage', 'remove_content', 'remove_garbage']
 
 # %% ../nbs/api/308_garbage.ipynb #eaacc024
 import os
@@ -19,19 +19,20 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from .content import find_object
+from .content import read_kept
 from .errors import UsageError, did_you_mean
 from .journal import current_person
 from .lineage import find_catalog_row
 from .runs import is_at_work
 from .settings import Project
+from .shared_artifacts import list_shared, open_shared, remove_shared, shared_clock
 from .store import Store, age_of, artifacts, patient, pins, runs, stage_runs, utc_now
 
 # %% ../nbs/api/308_garbage.ipynb #3b0dd6a0
 def pin_artifact(project: Project, reference: str) -> tuple[str, str]:
     """Keep the content that a reference means now, whatever its age; returns name and hash. Raises ArtifactError."""
     row = find_catalog_row(project, reference)
-    find_object(project.state, row["hash"])
+    read_kept(project.state, row["hash"])
     with Store(project.state).writing() as connection:
         connection.execute(pins.delete().where(pins.c.hash == row["hash"]))
         connection.execute(pins.insert().values(hash=row["hash"], name=row["name"], person=current_person(),
@@ -101,7 +102,7 @@ def kept_hashes(state: Path, keep: int, days: float) -> tuple[set[str], float]:
 # %% ../nbs/api/308_garbage.ipynb #d581f01c
 @dataclass(frozen=True)
 class Rubbish:
-    """Something that can be cleared away: "content", "run folder" or "leftover"."""
+    """Something that can be cleared away: "content", "shared content", "run folder" or "leftover"."""
 
     kind: str
     path: Path
@@ -143,7 +144,7 @@ def describe(kind: str, path: Path, what: str, now: float) -> Rubbish:
             continue  # another one clears away as well
     return Rubbish(kind, path, what, size, unused_for(path, now))
 
-
+# %% ../nbs/api/308_garbage.ipynb #e57ede14
 def old_contents(project: Project, kept: set[str], age: float, now: float) -> Iterator[Rubbish]:
     """Contents that nothing keeps and that were not used for `age` seconds."""
     with Store(project.state).reading() as connection:
@@ -174,14 +175,26 @@ def leftovers(project: Project, now: float) -> Iterator[Rubbish]:
         if age > DAY or (age > GRACE and Path("/proc/self").exists() and not here.exists()):
             yield describe("leftover", path, "a process that was killed while it wrote", now)
 
+# %% ../nbs/api/308_garbage.ipynb #bf7bb72a
+def old_shared(project: Project, kept: set[str], age: float) -> Iterator[Rubbish]:
+    """Contents of the shared place that nothing keeps. None without shared records: who else needs them is not known."""
+    shared = open_shared(project.state)
+    if shared is None or not Store(project.state).place.url:
+        return
+    now = shared_clock(shared)
+    for digits, (size, moment) in sorted(list_shared(shared).items()):
+        if digits not in kept and now - moment > age:
+            yield Rubbish("shared content", Path(digits), f"{digits[:16]} at {shared.address}", size, now - moment)
+
 
 def find_garbage(project: Project, keep: int = KEEP_RESULTS, days: float = KEEP_DAYS) -> list[Rubbish]:
-    """All that could be cleared away now, deleting nothing. Raises StoreError."""
-    if not (project.state / "objects").is_dir():
-        return []
+    """All that could be cleared away now, deleting nothing. Raises StoreError and ArtifactError."""
     kept, age = kept_hashes(project.state, keep, days)
-    now = file_clock(project.state / "objects")
-    return [*old_contents(project, kept, age, now), *forgotten_runs(project, days, now), *leftovers(project, now)]
+    found = list(old_shared(project, kept, age))
+    if (project.state / "objects").is_dir():
+        now = file_clock(project.state / "objects")
+        found += [*old_contents(project, kept, age, now), *forgotten_runs(project, days, now), *leftovers(project, now)]
+    return found
 
 # %% ../nbs/api/308_garbage.ipynb #944af9da
 def remove_content(one: Rubbish, age: float) -> bool:
@@ -210,13 +223,17 @@ def remove_content(one: Rubbish, age: float) -> bool:
 def remove_garbage(project: Project, found: list[Rubbish], keep: int = KEEP_RESULTS, days: float = KEEP_DAYS
                    ) -> list[Rubbish]:
     """Clear away what was found, as far as it still may be; returns what is gone. Raises StoreError."""
-    kept, age = kept_hashes(project.state, keep, days)
-    gone = []
+    shared, gone = open_shared(project.state), []
     for one in found:
-        if one.kind == "content":
-            if one.path.name not in kept and remove_content(one, age):
-                gone.append(one)
+        if one.kind in ("content", "shared content"):
+            kept, age = kept_hashes(project.state, keep, days)
+            if one.path.name in kept:
+                continue
+            if one.kind == "content" and not remove_content(one, age):
+                continue
+            if one.kind == "shared content" and shared:
+                remove_shared(shared, one.path.name)
         else:
             shutil.rmtree(one.path, ignore_errors=True)
-            gone.append(one)
+        gone.append(one)
     return gone

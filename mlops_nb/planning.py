@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from .artifacts import Reference, newest_artifact, parse_reference
-from .content import Kept, find_object, keep_value, object_folder, suspect_files
+from .content import Kept, find_object, is_kept, keep_value, object_folder, suspect_files
 from .contract import Contract, Input, split_values
 from .errors import ArtifactError, UsageError, did_you_mean, quote
 from mlops_nb.fingerprints import (
@@ -28,6 +28,7 @@ from .journal import mark_queue, read_decisions
 from .lineage import Results
 from .memory import Memory
 from .settings import Project
+from .shared_artifacts import open_shared
 from .sources import Sources
 from .store import Store, hash_json, patient
 from .symbols import Trails
@@ -139,6 +140,7 @@ def bind_graph(graph: Graph, given: dict[str, Any]) -> Graph:
 def select(project: Project, request: Request) -> Selection:
     """Make a request definite; raises UsageError or ContractError for anything that cannot be run."""
     environment = project.environment(request.environment)
+    open_shared(project.state)  # an address that cannot be is refused before anything runs
     graph = build_graph(read_contracts(project.stages))
     graph = bind_graph(graph, environment.parameters | environment.bindings | request.parameters)
     allowed = {graph.find(stage).stage: None for stage in environment.stages} or dict.fromkeys(graph.contracts)
@@ -274,14 +276,15 @@ def plan_known(project: Project, view: View, contract: Contract, inputs: dict[st
     """Plan a stage of which all is known: is there a result, and if not, what is different?"""
     fingerprint = hash_json(ingredients)
     result = view.results.find(fingerprint)
-    outputs = {name: object_folder(project.state, digits) for name, digits in result["outputs"].items()} if result else {}
-    gone = [name for name, folder in outputs.items() if not folder.is_dir()]
-    damage = [f"{name} is damaged: {', '.join(files)}" for name, folder in outputs.items()
-              if name not in gone and (files := suspect_files(folder))]
+    outputs = result["outputs"] if result else {}
+    gone = [name for name, digits in outputs.items() if not is_kept(project.state, digits)]
+    here = {name: object_folder(project.state, digits) for name, digits in outputs.items()}
+    damage = [f"{name} is damaged: {', '.join(files)}" for name, folder in here.items()
+              if folder.is_dir() and (files := suspect_files(folder))]
     if result and not gone and not damage:
         return StagePlan(contract.stage, "reuse", f"done in {result['run']}", inputs, fingerprint, ingredients, result)
     before = last()
-    reason = "its result is no longer kept" if gone else "; ".join(damage) or "no result yet"
+    reason = "its result is no longer kept" if gone and not damage else "; ".join(damage) or "no result yet"
     differences = list_differences(before["ingredients"], ingredients) if before and not result else []
     if before and not result:
         reason = phrase(differences) or "its last result was of another fingerprint"

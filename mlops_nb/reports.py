@@ -76,7 +76,7 @@ def show_stage(project: Project, stage: dict[str, Any]) -> str:
 def link_notebook(path: str | None, folder: Path) -> str:
     """A link to the page of an executed notebook, which is made when it is not there."""
     notebook = Path(path or "")
-    if not path or not notebook.exists():
+    if not path or folder.parent not in notebook.parents or not notebook.exists():  # it may stand on another machine
         return ""
     page = notebook.with_suffix(".html")
     try:

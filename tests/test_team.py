@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from buckets import SECRET, Buckets
 from postgres import PASSWORD, Server, free_port
 from projects import Project, holding, wait_until
 
@@ -449,3 +450,137 @@ def test_a_run_whose_process_id_is_in_use_again_is_not_alive(project):
     assert project.status()["status"] == "interrupted"
     os.killpg(process.pid, signal.SIGINT)
     assert project.finish(process).code == 130
+
+
+# Artifacts in a shared place
+
+
+@pytest.fixture(scope="module")
+def buckets() -> Iterator[Buckets]:
+    """An S3-compatible server of this file's own."""
+    buckets = Buckets()
+    yield buckets
+    buckets.remove()
+
+
+@pytest.fixture(params=["folder", "S3"])
+def checkouts(request, make_project, server, database, tmp_path) -> tuple[Project, Project]:
+    """The same project in two folders with a state folder each; they share records and artifacts and nothing else."""
+    places = {"MLOPS_NB_DATABASE_URL": server.url(database)}
+    if request.param == "S3":
+        buckets = request.getfixturevalue("buckets")
+        places |= buckets.environment | {"MLOPS_NB_ARTIFACTS_URL": f"s3://team/{database}"}
+    else:
+        places["MLOPS_NB_ARTIFACTS_URL"] = f"file://{tmp_path}/shared disk"
+    found = make_project("kim"), make_project("lee")
+    for project in found:
+        project.configure(ID)
+        project.environment |= places
+        project.stage("01_make", MAKE[1], COUNTED.format(name="make").replace("MLOPS_NB_PROJECT", "COUNT_IN"), MAKE[2])
+        project.environment["COUNT_IN"] = str(tmp_path)
+        project.stage(*USE)
+    return found
+
+
+def test_what_one_made_the_other_reuses_without_running(checkouts, tmp_path, server, database):
+    kim, lee = checkouts
+    kim.run("make", warm=True)
+    assert not lee.objects()
+    said = lee.run(warm=True)
+    assert "= make reused" in said and "✓ use done" in said
+    assert (tmp_path / "computed.txt").read_text() == "make\n"
+    assert len(lee.objects()) == 1, "its input came from the shared place"
+    assert "committed" in kim.ask("show", "use.out").said
+    assert kim.run(warm=True).count("reused") == 4, "two lines as they end, and two in the table"
+    records = str([server.query(database, f"SELECT * FROM mlops_nb_scratch.{table}")
+                   for table in ("runs", "stage_runs")])
+    pages = [path.read_text("utf-8", "replace") for project in checkouts for path in project.state.rglob("*.html")]
+    assert not any("s3cret" in text for text in [records, *pages])
+
+
+def shared_files(project: Project):
+    """The shared place as a test sees it: its fsspec file system and the folder of the only content in it."""
+    import fsspec
+
+    url = project.environment["MLOPS_NB_ARTIFACTS_URL"]
+    options = {"key": "ml", "secret": SECRET, "endpoint_url": project.environment.get("AWS_ENDPOINT_URL")}
+    files, root = fsspec.url_to_fs(url, use_listings_cache=False, **(options if url.startswith("s3") else {}))
+    return files, next(iter(files.glob(f"{root}/scratch-5d0c12aa7f3e/??/*")))
+
+
+def test_a_content_that_is_half_written_or_damaged_in_the_shared_place_is_not_taken(checkouts, tmp_path):
+    kim, lee = checkouts
+    kim.run("make", warm=True)
+    files, folder = shared_files(kim)
+    manifest = files.cat_file(f"{folder}/artifact.json")
+    files.pipe_file(f"{folder}/value.json", b'{"n": 4}')
+    answer = lee.ask("show", "make.rows")
+    assert answer.code == 1 and "is damaged: value.json" in answer.said and "delete its folder there" in answer.said
+    files.rm_file(f"{folder}/artifact.json")
+    assert "its result is no longer kept" in lee.run("make", warm=True)
+    assert (tmp_path / "computed.txt").read_text() == "make\nmake\n"
+    assert files.cat_file(f"{folder}/artifact.json") == manifest, "made again, it is whole again"
+    assert files.cat_file(f"{folder}/value.json") != b'{"n": 4}'
+
+
+def test_clearing_away_in_the_shared_place(checkouts):
+    """What the records of all need stays; the rest goes, here and there."""
+    kim, lee = checkouts
+    for count in (1, 2):
+        kim.run("make", "-p", f"make.count={count}", warm=True)
+    assert "0 could go" in kim.ask("gc", "--keep", "1").said
+    forget = ("import time; from mlops_nb import garbage, cli, shared_artifacts; from mlops_nb.store import *\n"
+              "from mlops_nb.settings import find_project; import sys\n"
+              "later = garbage.shared_clock; garbage.shared_clock = lambda shared: later(shared) + 400 * 86400\n"
+              "with Store(find_project().state).writing() as c: c.execute(artifacts.update().values(recorded='2013'))\n"
+              "cli.main(['gc', '--keep', '1', *sys.argv[1:]], prog_name='mlops-nb')")
+    answer = lee.python(forget)
+    assert "shared content" in answer.said and "1 could go" in answer.said
+    answer = lee.python(forget.replace("*sys.argv[1:]", "'--yes'"))
+    assert "deleted 1 of 1" in answer.said
+    files, folder = shared_files(kim)
+    left = {path.split("/")[-2] for path in files.find(folder.rsplit("/", 2)[0])}
+    assert len(left) == 1, "the newest is there, and not a file of the other"
+    assert "= make reused" in lee.run("make", "-p", "make.count=2", warm=True)
+    assert "its result is no longer kept" in lee.run("make", "-p", "make.count=1", warm=True)
+
+
+def test_what_is_wrong_with_a_shared_place_is_said_in_two_lines(project, tmp_path):
+    project.configure(ID)
+    project.stage(*MAKE)
+    (tmp_path / "a file").write_text("")
+    for url, message, mend in [
+            ("memory://x", "that is in one process only", "a folder on a shared disk"),
+            ("artifacts", "would look in its own folder", "write the whole path"),
+            ("nonsense://x", "Protocol not known: nonsense", ""),
+            (f"file://{tmp_path}/a file", "cannot be used", "")]:
+        project.environment["MLOPS_NB_ARTIFACTS_URL"] = url
+        answer = project.ask("run")
+        flat = " ".join(answer.said.split())
+        assert answer.code in (1, 2) and message in flat and mend in flat and "mend:" in flat, flat
+    project.environment["MLOPS_NB_ARTIFACTS_URL"] = f"file://{tmp_path}/shared"
+    project.configure()
+    answer = project.ask("run")
+    assert "has no id" in " ".join(answer.said.split()) and answer.code in (1, 2)
+
+
+def test_a_bucket_that_refuses_or_does_not_answer_is_named(project, buckets):
+    project.configure(ID)
+    project.stage(*MAKE)
+    for change, message, mend in [
+            ({"AWS_SECRET_ACCESS_KEY": "wrong"}, "s3://team/x cannot be used", "correct the credentials"),
+            ({"AWS_ENDPOINT_URL": f"http://127.0.0.1:{free_port()}"}, "Could not connect", "check the address"),
+            ({"MLOPS_NB_ARTIFACTS_URL": "s3://nowhere/x"}, "s3://nowhere/x cannot be used", "mend:")]:
+        project.environment |= buckets.environment | {"MLOPS_NB_ARTIFACTS_URL": "s3://team/x", **change}
+        flat = " ".join(project.run(code=1, warm=True).split())
+        assert message in flat and mend in flat and SECRET not in flat, flat
+
+
+def test_without_a_shared_place_fsspec_is_not_imported(project):
+    project.stage(*MAKE)
+    project.python("from mlops_nb.content import keep_value; from mlops_nb.settings import find_project\n"
+                   "keep_value(find_project().state, [1])")
+    program = ("import sys; from mlops_nb.content import *; from mlops_nb.settings import find_project\n"
+               "state = find_project().state; kept = keep_value(state, [1]); read_kept(state, kept.hash)\n"
+               "print(read_value(state, kept.hash), is_kept(state, kept.hash), 'fsspec' in sys.modules)")
+    assert project.python(program).out == "[1] True False\n"
