@@ -508,3 +508,19 @@ def test_a_damaged_result_is_made_again_and_an_untouched_one_not_read(project):
     os.utime(value)  # a copy without its times: it is read once, and is whole
     assert project.ask("plan").said.count("reuse") == 2
     assert value.stat().st_mtime_ns <= (kept / "artifact.json").stat().st_mtime_ns
+
+
+def test_a_plug_in_of_ones_own_is_followed(shop, tmp_path, monkeypatch):
+    place = tmp_path / "installed"
+    folder = place / "shop-1.0.dist-info"
+    folder.mkdir(parents=True)
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: shop\nVersion: 1.0\n")
+    (folder / "entry_points.txt").write_text("[mlops_nb.formats]\npolars = shop.formats:POLARS\n")
+    shop("shop/formats.py", "def write(): return 1\nPOLARS = [write]\ndef unused(): return 1")
+    monkeypatch.syspath_prepend(str(place))
+    use = ("from mlops_nb.artifacts import save", "save(out, x)")
+    found = ingredients(shop, *use)["symbols"]
+    assert {"shop.formats.POLARS", "shop.formats.write", "plug-ins mlops_nb.formats"} <= set(found)
+    assert "shop.formats.unused" not in found
+    reason = changes(shop, "shop/formats.py", "return 1\nPOLARS", "return 2\nPOLARS", *use)
+    assert reason == "shop.formats.write changed"
