@@ -90,11 +90,11 @@ class Results:
         return dict(row) if row else None
 
 # %% ../nbs/api/211_lineage.ipynb #761c559c
-def preview_value(project: Project, digits: str, kind: str, rows: int) -> str:
-    """The beginning of a value, as text."""
+def preview_value(project: Project, name: str, digits: str, kind: str, rows: int) -> str:
+    """The beginning of a value, as text; raises ArtifactError naming the artifact when it is damaged."""
     if kind == "figure":
         return f"pictures: {object_folder(project.state, digits)}"
-    value = read_value(project.state, digits)
+    value = read_value(project.state, digits, name)
     if hasattr(value, "to_string"):  # a table or series, gathered or not
         return value.head(rows).to_string(max_cols=12)
     if isinstance(value, dict | list):
@@ -119,4 +119,4 @@ def describe_artifact(project: Project, reference: str, rows: int = 8) -> tuple[
                   "from": ", ".join(inputs.values()) or "no inputs",
                   "parameters": ", ".join(f"{name}={value!r}" for name, value in parameters.items()) or "none"}
     facts["files"] = str(object_folder(project.state, row["hash"]))
-    return facts, preview_value(project, row["hash"], kept.kind, rows)
+    return facts, preview_value(project, row["name"], row["hash"], kept.kind, rows)

@@ -29,7 +29,7 @@ def keep_text(path: Path, text: str) -> None:
 class Memory:
     """Answers by key, kept in `state/cache/NAME.json`; safe to delete at any time."""
 
-    def __init__(self, state: Path, name: str, limit: int = 20_000):
+    def __init__(self, state: Path, name: str, limit: int = 4_000):
         self.path, self.limit = Path(state) / "cache" / f"{name}.json", limit
         self.asked: set[str] = set()
         self.fresh = False
@@ -51,8 +51,10 @@ class Memory:
         if not self.fresh:
             return
         self.fresh = False
-        kept = self.answers if len(self.answers) <= self.limit else {key: self.answers[key] for key in self.asked}
-        keep_text(self.path, json.dumps(kept, ensure_ascii=False))
+        idle = [key for key in self.answers if key not in self.asked]
+        for key in idle[: max(0, len(self.answers) - self.limit)]:  # the oldest ones
+            del self.answers[key]
+        keep_text(self.path, json.dumps(self.answers, ensure_ascii=False))
 
 # %% ../nbs/api/115_memory.ipynb #15878972
 REST = 2.0

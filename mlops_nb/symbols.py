@@ -6,6 +6,7 @@
 __all__ = ['named_in_text', 'around', 'Step', 'Needs', 'Effects', 'Steps', 'Trails']
 
 # %% ../nbs/api/207_symbols.ipynb #5be04602
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -193,10 +194,12 @@ class Trails(Steps):
 
     def plugin_step(self, target: Target) -> Step:
         """A group of plug-ins: each by name and version, and by its code where that is one's own."""
-        found = self.installed["plugins"].get(target[1], [])
+        found = [text for group, texts in self.installed["plugins"].items() if target[1] in (group, "*") for text in texts]
         needs: set[Target] = set()
         for text in found:
-            needs |= named_in_text(self.sources, text.split(" ")[2])
+            value = text.split(" ")[2]  # name = module:object (distribution version)
+            if self.sources.place_of(re.split(r"[.:]", value)[0]):
+                needs |= named_in_text(self.sources, value)
         return Step(f"plug-ins {target[1]}", hash_json(found)[:16] if found else "", frozenset(needs))
 
     def package_step(self, target: Target) -> Step:

@@ -188,8 +188,9 @@ class Expressions(Scopes):
             self.add("calls", called)
         first = values[0].value if values and isinstance(values[0], ast.Constant) else None
         name = last_part(called[0]) if called else ""
-        if name == "entry_points" and isinstance(first, str):
-            return self.add("plugins", [first])
+        if name == "entry_points":
+            named = [one.value for one in node.keywords if one.arg == "group"]
+            return self.add("plugins", [str(one.value) for one in named if isinstance(one, ast.Constant)] or ["*"])
         if name in LOADERS and isinstance(first, str):
             self.add("uses", [f"{first}>"])  # not any module, but this one
         else:
@@ -251,7 +252,9 @@ class Functions(Expressions):
         """Read a function: its defaults and hints where it stands, its body in a scope of its own."""
         for each in [*args.defaults, *filter(None, args.kw_defaults), *hints]:
             self.visit(each)
-        names = {name: [""] for name in (*types, *(one.arg for one in arguments_of(args)))}
-        with self.within("function", bound_names(body) | names):
+        names = bound_names(body)
+        for name in (*types, *(one.arg for one in arguments_of(args))):
+            names.setdefault(name, []).append("")  # an argument that the body imports anew may be either
+        with self.within("function", names):
             for each in body:
                 self.visit(each)

@@ -1,6 +1,8 @@
 """What runs again when something changes, and what does not: in functions first, then through the command line."""
 
 import json
+import os
+import shutil
 import textwrap
 from pathlib import Path
 
@@ -345,3 +347,180 @@ def test_a_module_that_cannot_be_read_counts_as_it_is_written(shop, source):
     before = ingredients(shop, "import shop.odd\nprint(shop.odd)")
     path.write_bytes(source.encode() + b"#")
     assert explain_difference(before, ingredients(shop, "import shop.odd\nprint(shop.odd)")) == "shop.odd changed"
+
+
+# Through the command line
+
+
+TWO = """
+    import math
+
+    LIMIT = 3
+
+    class Base:
+        step = 1
+
+    def loudly(f):
+        def g(*a): return f(*a)
+        return g
+
+    @loudly
+    def first(x):
+        "Words."
+        return x + LIMIT
+
+    class Second(Base):
+        def of(self, x): return x * 2 + self.step
+
+    def unused(): return 1
+    """
+
+
+@pytest.fixture(scope="module")
+def ran(make_shared_project):
+    """A project of three stages that has run; `first`, `second` and `neither` use different functions of one module."""
+    project = make_shared_project("changes")
+    project.configure(package="shop")
+    (project.root / "shop").mkdir()
+    (project.root / "shop" / "__init__.py").write_text("")
+    (project.root / "shop" / "two.py").write_text(textwrap.dedent(TWO))
+    (project.root / "codes.csv").write_text("a\n")
+    for number, (name, code) in enumerate({"first": "first(1)", "second": "Second().of(1)", "neither": "1"}.items(), 1):
+        imports = "" if name == "neither" else f"from shop.two import {name.title() if name == 'second' else name}"
+        project.stage(f"0{number}_{name}", 'x: int = 1\nout: Output = "out"', f"made = {code}", "save(out, [made])",
+                      imports=imports)
+    path = project.root / "nbs/stages/03_neither.ipynb"
+    notebook = json.loads(path.read_text())
+    notebook["metadata"]["mlops_nb"] = {"depends_on": ["../../codes.csv"]}
+    path.write_text(json.dumps(notebook))
+    project.run(warm=True)
+    return project
+
+
+def would_run(project):
+    """The stages that would run, by what `mlops-nb plan` says, with the reason."""
+    answer = project.ask("plan")
+    assert answer.code == 0, answer.err
+    rows = [line.split() for line in answer.out.splitlines()[1:]]
+    return {row[0]: " ".join(row[3:]) for row in rows if row and row[2] != "reuse"}
+
+
+@pytest.fixture
+def edit(ran):
+    """Replaces text in a file of the project, and puts it back afterwards."""
+    before = {}
+
+    def change(name, old, new):
+        path = ran.root / name
+        before.setdefault(path, path.read_text("utf-8"))
+        assert old in path.read_text("utf-8")
+        path.write_text(path.read_text("utf-8").replace(old, new), "utf-8")
+
+    yield change
+    for path, text in before.items():
+        path.write_text(text, "utf-8")
+
+
+@pytest.mark.parametrize(("old", "new", "reasons"), [
+    ("x + LIMIT", "x - LIMIT", {"first": "shop.two.first changed"}),
+    ("LIMIT = 3", "LIMIT = 4", {"first": "shop.two.LIMIT changed"}),
+    ("return f(*a)", "return f(*a) + 1", {"first": "shop.two.loudly changed"}),
+    ("step = 1", "step = 2", {"second": "shop.two.Base changed"}),
+    ("return 1", "return 2", {}), ('"Words."', '"Other words."', {}), ("LIMIT = 3", "LIMIT = (\n    3)  # a note", {}),
+    ("def unused", "def more(): return 2\n\ndef unused", {})])
+def test_a_change_runs_its_users_and_nobody_else(ran, edit, old, new, reasons):
+    edit("shop/two.py", old, new)
+    assert would_run(ran) == reasons
+
+
+def test_a_markdown_cell_runs_nothing_and_a_declared_file_does(ran, edit):
+    edit("nbs/stages/01_first.ipynb", "A stage of a test.", "Other words, and more of them.")
+    assert would_run(ran) == {}
+    edit("codes.csv", "a", "b")
+    assert would_run(ran) == {"neither": "file ../../codes.csv changed"}
+    edit("nbs/stages/03_neither.ipynb", "codes.csv", "kodes.csv")
+    answer = ran.ask("run")
+    assert answer.code == 2
+    assert "03_neither.ipynb depends on `../../kodes.csv`, and there is no such file" in answer.said
+
+
+def test_another_version_of_a_library(ran, edit):
+    place = ran.root / "libraries"
+    place.mkdir()
+    ran.environment["PYTHONPATH"] = str(place)
+    try:
+        (place / "tinytables.py").write_text("x = 1\n")
+        edit("nbs/stages/02_second.ipynb", "made = Second", "import tinytables\\nmade = Second")
+        for version in ("1.0", "1.1"):
+            shutil.rmtree(place / "tiny_tables-1.0.dist-info", ignore_errors=True)
+            folder = place / f"tiny_tables-{version}.dist-info"
+            folder.mkdir()
+            (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: tiny_tables\nVersion: {version}\n")
+            (folder / "top_level.txt").write_text("tinytables\n")
+            if version == "1.0":
+                ran.run("second", warm=False)
+        answer = ran.call("plan", "second")
+        assert "library tiny_tables: '1.0' → '1.1'" in answer.said
+    finally:
+        del ran.environment["PYTHONPATH"]
+
+
+def test_why_run_shows_all_of_it(ran, edit):
+    edit("nbs/stages/01_first.ipynb", "made = first(1)", "made = first(2)  # another")
+    edit("shop/two.py", "x + LIMIT", "x - LIMIT")
+    answer = ran.ask("why-run", "first", "-p", "first.x=5")
+    assert answer.code == 0
+    for words in ("first would run: parameter x: 1 → 5; code changed; shop.two.first changed\n", "  x: 1 → 5",
+                  "  shop.two.first", "  cell 4", "  -made = first(1)", "  +made = first(2)  # another"):
+        assert words in answer.said, answer.said
+    assert "neither would not run: done in" in ran.ask("why-run", "neither").said
+    assert "asked for with --fresh" in ran.ask("why-run", "neither", "--fresh").said
+    answer = ran.ask("why-run", "frist")
+    assert answer.code == 2 and "did you mean `first`?" in answer.said
+
+
+# Damage
+
+
+def test_a_damaged_result_is_made_again_and_an_untouched_one_not_read(project):
+    project.stage("01_make", 'rows: Output = "rows"', "save(rows, list(range(1000)))")
+    project.stage("02_use", 'rows: Input = "make.rows"\nx: int = 1\nout: Output = "out"',
+                  "save(out, [len(load(rows)) * x])")
+    project.run(warm=True)
+    [kept] = [path for path in project.objects() if (path / "value.json").stat().st_size > 1000]
+    value, whole = kept / "value.json", (kept / "value.json").read_bytes()
+    times = value.stat()
+    value.chmod(0o644)
+    value.write_bytes(whole[:100])
+    assert "make.rows is damaged: value.json" in project.ask("plan").said
+    said = project.run("-p", "use.x=2", warm=True)
+    assert "make: make.rows is damaged: value.json" in said and value.read_bytes() == whole
+    assert project.statuses() == {"make": "done", "use": "done"}
+    # A disk that lost a block changes no time: it is found when the value is read, and mended by the next run.
+    value.chmod(0o644)
+    value.write_bytes(b"7" + whole[1:])
+    os.utime(value, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert "damaged" not in project.ask("plan").said
+    said = project.run("-p", "use.x=3", code=1, warm=True)
+    assert "artifact make.rows is damaged: value.json" in " ".join(said.split())
+    project.run("-p", "use.x=3", warm=True)
+    assert project.statuses() == {"make": "done", "use": "done"} and value.read_bytes() == whole
+    os.utime(value)  # a copy without its times: it is read once, and is whole
+    assert project.ask("plan").said.count("reuse") == 2
+    assert value.stat().st_mtime_ns <= (kept / "artifact.json").stat().st_mtime_ns
+
+
+def test_a_plug_in_of_ones_own_is_followed(shop, tmp_path, monkeypatch):
+    place = tmp_path / "installed"
+    folder = place / "shop-1.0.dist-info"
+    folder.mkdir(parents=True)
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: shop\nVersion: 1.0\n")
+    (folder / "entry_points.txt").write_text("[mlops_nb.formats]\npolars = shop.formats:POLARS\n")
+    shop("shop/formats.py", "def write(): return 1\nPOLARS = [write]\ndef unused(): return 1")
+    monkeypatch.syspath_prepend(str(place))
+    use = ("from mlops_nb.artifacts import save", "save(out, x)")
+    found = ingredients(shop, *use)["symbols"]
+    assert {"shop.formats.POLARS", "shop.formats.write", "plug-ins mlops_nb.formats"} <= set(found)
+    assert "shop.formats.unused" not in found
+    reason = changes(shop, "shop/formats.py", "return 1\nPOLARS", "return 2\nPOLARS", *use)
+    assert reason == "shop.formats.write changed"
