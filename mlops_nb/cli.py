@@ -9,7 +9,7 @@ __all__ = []
 from .commands import main
 from .run_commands import plan, run, status  # isort: skip
 from .look_commands import show, stages  # isort: skip
-from .project_commands import docs, lab, new  # isort: skip
+from .project_commands import docs, export, lab, new  # isort: skip
 
 # %% ../nbs/api/509_cli.ipynb #139b805e
 if __name__ == "__main__" and "__file__" in globals():  # not while this notebook runs

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Request', 'Selection', 'from_notebook', 'assign', 'bind_graph', 'select', 'bind_input', 'bind_inputs', 'StagePlan',
-           'plain_values', 'plan_stage', 'make_plan']
+           'plain_values', 'plan_stage', 'make_plan', 'refuse_others']
 
 # %% ../nbs/api/300_planning.ipynb #0ae0d07e
 import os
@@ -210,3 +210,16 @@ def make_plan(project: Project, request: Request) -> list[StagePlan]:
         made |= {name: outputs.get(name) for name in selection.graph.contracts[stage].artifact_names().values()}
         plans.append(plan)
     return plans
+
+# %% ../nbs/api/300_planning.ipynb #7659e2dc
+def refuse_others(project: Project, request: Request) -> None:
+    """Raise UsageError if anything but the named stages would have to run."""
+    if not request.stages:
+        raise UsageError("--only has no stage", "name one: mlops-nb run --only STAGE")
+    for plan in make_plan(project, request):
+        if plan.stage not in request.stages and plan.verdict != "reuse":
+            made = ", ".join(read_contracts(project.stages)[plan.stage].artifact_names().values())
+            raise UsageError(f"{made or plan.stage}: `{plan.stage}` has no result that is up to date ({plan.reason}), "
+                             f"and --only runs nothing but {', '.join(request.stages)}",
+                             f"run `mlops-nb run {plan.stage}` first, with the same options; has it run on another "
+                             "machine, then both need the same store")

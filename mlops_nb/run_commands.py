@@ -21,10 +21,11 @@ from .commands import ENVIRONMENT, FRESH, PARAMETER, SAMPLE, main, read_paramete
 @ENVIRONMENT
 @SAMPLE
 @FRESH
+@click.option("--only", is_flag=True, help="Run the named stages alone; refuse if what they need is not up to date.")
 @click.option("--jobs", type=click.IntRange(1), metavar="N", help="Stages that may run at once.  [default: processors]")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line for each event.")
 def run(stages: tuple[str, ...], parameters: tuple[str, ...], environment: str, sample: float | None, fresh: bool,
-        jobs: int | None, as_json: bool) -> None:
+        only: bool, jobs: int | None, as_json: bool) -> None:
     """Run the pipeline, or some stages and what they need.
 
     What is up to date is reused. A run that failed or was interrupted goes on when it is run again.
@@ -36,6 +37,12 @@ def run(stages: tuple[str, ...], parameters: tuple[str, ...], environment: str, 
         from mlops_nb.settings import find_project
 
         request = Request(stages, read_parameters(parameters), environment, sample, fresh)
+        if only:
+            from mlops_nb.exporting import export_project
+            from mlops_nb.planning import refuse_others
+
+            export_project(find_project())  # an edited function is part of what is up to date
+            refuse_others(find_project(), request)
         record = show_run(lambda tell: run_pipeline(find_project(), request, tell, jobs), as_json)
     except KeyboardInterrupt:
         click.echo("interrupted; what was done is kept, and the same command goes on from here", err=True)
