@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 # Options for `mlops-nb run`, for example: make run RUN="--sample 0.1"
 RUN ?=
 
-.PHONY: setup run test lint lessons pytest docs build lock clean
+.PHONY: setup orchestrators run test lint lessons pytest docs build lock clean
 .DEFAULT_GOAL := run
 
 setup: $(READY)
@@ -20,6 +20,11 @@ $(READY): settings.ini setup.py pyproject.toml constraints.txt
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --compile-bytecode --editable ".[all]"
 	@touch $@
 	@echo "setup: done"
+
+# Airflow, and what knows Argo's and GitHub's files: 200 MB in an environment of its own, for tests/test_orchestrators.py.
+orchestrators: setup
+	$(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python $(VENV)/orchestrators
+	$(BIN)/uv pip install --quiet --python $(VENV)/orchestrators/bin/python --requirement tests/orchestrators.txt
 
 run: setup
 	$(BIN)/mlops-nb run $(RUN)

@@ -10,7 +10,7 @@ from .commands import main
 from .run_commands import plan, run, status, why_run  # isort: skip
 from .kernel_commands import execute, warm  # isort: skip
 from .look_commands import show, stages  # isort: skip
-from .project_commands import docs, lab, new  # isort: skip
+from .project_commands import docs, export, lab, new  # isort: skip
 from .upkeep_commands import gc, pin  # isort: skip
 
 # %% ../nbs/api/509_cli.ipynb #139b805e

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Request', 'Selection', 'from_notebook', 'check_value', 'assign', 'split_sweep', 'bind_graph', 'select',
            'keep_decisions', 'bind_input', 'bind_inputs', 'StagePlan', 'View', 'looking', 'plain_values', 'plan_open',
-           'plan_known', 'plan_stage', 'plan_task', 'gather_parts', 'make_plan', 'plan_selection']
+           'plan_known', 'plan_stage', 'plan_task', 'gather_parts', 'make_plan', 'plan_selection', 'refuse_others']
 
 # %% ../nbs/api/300_planning.ipynb #0ae0d07e
 import os
@@ -353,3 +353,16 @@ def plan_selection(project: Project, selection: Selection) -> dict[str, StagePla
             if result := plans[name].result:
                 made[name] = result["outputs"]
     return plans
+
+# %% ../nbs/api/300_planning.ipynb #7659e2dc
+def refuse_others(project: Project, request: Request) -> None:
+    """Raise UsageError if anything but the named stages would have to run."""
+    if not request.stages:
+        raise UsageError("--only has no stage", "name one: mlops-nb run --only STAGE")
+    for plan in make_plan(project, request):
+        if (stage := plan.stage.partition("[")[0]) not in request.stages and plan.verdict != "reuse":
+            made = ", ".join(read_contracts(project.stages)[stage].artifact_names().values())
+            raise UsageError(f"{made or plan.stage}: `{plan.stage}` has no result that is up to date ({plan.reason}), "
+                             f"and --only runs nothing but {', '.join(request.stages)}",
+                             f"run `mlops-nb run {plan.stage}` first, with the same options; has it run on another "
+                             "machine, then both need the same store")

@@ -37,12 +37,13 @@ def resumed(project: Any, request: Any, name: str) -> Any:
 @SAMPLE
 @FRESH
 @SWEEP
+@click.option("--only", is_flag=True, help="Run the named stages alone; refuse if what they need is not up to date.")
 @click.option("--jobs", type=click.IntRange(1), metavar="N", help="Stages that may run at once.  [default: processors]")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line for each event.")
 @click.option("--show-output", is_flag=True, help="Show what the cells print, as it comes.")
 @RESUME
 def run(stages: tuple[str, ...], parameters: tuple[str, ...], environment: str, sample: float | None, fresh: bool, sweep: bool,
-        jobs: int | None, as_json: bool, show_output: bool, resume: str | None) -> None:
+        only: bool, jobs: int | None, as_json: bool, show_output: bool, resume: str | None) -> None:
     """Run the pipeline, or some stages and what they need.
 
     What is up to date is reused. --resume goes on with a run that failed or was interrupted.
@@ -57,6 +58,12 @@ def run(stages: tuple[str, ...], parameters: tuple[str, ...], environment: str, 
         request = Request(stages, read_parameters(parameters), environment, sample, fresh, sweep)
         if resume is not None:
             request = resumed(project, request, resume)
+        if only:
+            from mlops_nb.exporting import export_project
+            from mlops_nb.planning import refuse_others
+
+            export_project(project)  # an edited function is part of what is up to date
+            refuse_others(project, request)
         record = show_run(lambda tell: run_pipeline(project, request, tell, jobs), as_json, show_output)
     except KeyboardInterrupt:
         click.echo("interrupted; what was done is kept, and the same command goes on from here", err=True)
