@@ -8,7 +8,6 @@ __all__ = ['Tell', 'STOPPED', 'Active', 'make_assignment', 'start_stage', 'judge
 
 # %% ../nbs/api/304_pipeline.ipynb #fb2b10ca
 import json
-import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -69,7 +68,7 @@ def start_stage(project: Project, selection: Selection, recorder: Recorder, plan
                   ingredients=plan.ingredients, notebook=str(assignment.output),
                   parameters={name: contract.find(name).to_json(value) for name, value in values.items()},
                   inputs={name: str(one) for name, one in plan.inputs.items()})
-    return Active(plan, workplace.begin(assignment), context)
+    return Active(plan, workplace.begin(assignment, plan.ingredients["libraries"]), context)
 
 # %% ../nbs/api/304_pipeline.ipynb #a29ee02d
 STOPPED = {"NeedsPerson": "needs_person", "GateRefused": "refused"}
@@ -194,12 +193,13 @@ def interrupt_run(run: PipelineRun) -> None:
 
 # %% ../nbs/api/304_pipeline.ipynb #7d00b375
 def run_pipeline(project: Project, request: Request | None = None, tell: Tell = lambda event: None,
-                 jobs: int | None = None) -> dict[str, Any]:
+                 jobs: int | None = None, workplace: Workplace | None = None) -> dict[str, Any]:
     """Run a pipeline and return its record, as `find_run` gives it, with the path of its page under "report".
 
-    `tell` gets each event as a dictionary; `jobs` is how many stages may run at once, by default the
-    number of processors. Raises UsageError and ContractError before anything runs; a stage that fails
-    does not raise: see the record's status. KeyboardInterrupt is raised again when the run has ended.
+    `tell` gets each event as a dictionary; `jobs` is how many stages may run at once, by default as many as
+    `workplace` has places for: this machine, with its processors, unless another is given. Raises UsageError
+    and ContractError before anything runs; a stage that fails does not raise: see the record's status.
+    KeyboardInterrupt is raised again when the run has ended.
     """
     for module in export_project(project):
         tell({"event": "exported", "module": str(module)})
@@ -207,7 +207,9 @@ def run_pipeline(project: Project, request: Request | None = None, tell: Tell = 
     selection = select(project, request)
     for stage in selection.stages:  # an input that cannot be bound is found before the first stage runs
         plan_stage(project, selection, stage, {})
-    run = PipelineRun(project, selection, jobs or os.cpu_count() or 1, tell, Local(str(project.root)))
+    place = workplace or Local(str(project.root))
+    places = place.places()
+    run = PipelineRun(project, selection, jobs or places, tell, place)
     command = {"stages": list(request.stages), "parameters": {key: str(value) for key, value in
                request.parameters.items()}, "sample": request.sample, "fresh": request.fresh}
     run.recorder.start(command, list(selection.stages))

@@ -75,6 +75,8 @@ def event_line(event: dict[str, Any]) -> str:
             return f"exported {module}"
         case {"event": "stage-started", "stage": stage, "reason": reason}:
             return f"→ {stage}: {reason}"
+        case {"event": "workplace", "stage": stage, "text": text} if text:
+            return f"! {stage}: {text}"
         case {"event": "stage-ended", "stage": stage, "status": status, "reused": reused}:
             how = "reused" if reused else status
             seconds = f" {event['seconds']:.1f} s" if event["seconds"] else ""
@@ -123,6 +125,8 @@ class LiveTable:
                 self.rows[stage] = ("running", reason)
             case {"event": "cell", "stage": stage, "cell": cell, "cells": cells}:
                 self.rows[stage] = ("running", f"cell {cell} of {cells}")
+            case {"event": "workplace", "stage": stage, "text": text} if text:
+                self.rows[stage] = ("running", text)
             case {"event": "stage-ended", "stage": stage, "status": status, "reused": reused, "seconds": seconds}:
                 self.rows[stage] = ("reused" if reused else status, f"{seconds:.1f} s" if seconds else "")
         table = make_table("stage", "status", "")
