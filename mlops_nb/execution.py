@@ -70,7 +70,7 @@ def open_channel(environment: dict[str, str], log_file: str, limits: dict[str, f
     out = os.open(log_file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644) if log_file else os.dup(nothing)
     own = {**os.environ, **environment}
     try:
-        fork = ask(own.get("MLOPS_NB_PROJECT", ""), "mlops_nb.kernels:run_channel_kernel", {}, [nothing, out, out, theirs.fileno()],
+        fork = ask(own.get("MLOPS_NB_NEST") or own.get("MLOPS_NB_PROJECT", ""), "mlops_nb.kernels:run_channel_kernel", {}, [nothing, out, out, theirs.fileno()],
                    [0, 1, 2, -1], environment=own, limits=limits, imports=imports, name="kernel")
     finally:
         for fd in (nothing, out):

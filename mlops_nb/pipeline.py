@@ -8,7 +8,6 @@ __all__ = ['Tell', 'PipelineRun', 'begin_task', 'reuse_results', 'gather_element
 
 # %% ../nbs/api/304_pipeline.ipynb #fb2b10ca
 import math
-import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -149,7 +148,8 @@ def start_attempt(run: PipelineRun, task: Task, plan: StagePlan) -> None:
                       parameters={name: contract.find(name).to_json(value)
                                   for name, value in plain_values(contract, values).items()},
                       inputs={name: str(one) for name, one in plan.inputs.items()})
-    run.active[task.name] = Active(task, plan.reason, contract, limits, assignment, context, run.workplace.begin(assignment),
+    run.active[task.name] = Active(task, plan.reason, contract, limits, assignment, context, 
+                                   run.workplace.begin(assignment, plan.ingredients["libraries"]),
                                    len(tries))
 
 # %% ../nbs/api/304_pipeline.ipynb #0e795bcd
@@ -256,11 +256,11 @@ def spare_done(project: Project, selection: Selection, resumes: str) -> Selectio
 
 # %% ../nbs/api/304_pipeline.ipynb #690973da
 def run_pipeline(project: Project, request: Request | None = None, tell: Tell = lambda event: None,
-                 jobs: int | None = None) -> dict[str, Any]:
+                 jobs: int | None = None, workplace: Workplace | None = None) -> dict[str, Any]:
     """Run a pipeline and return its record, as `find_run` gives it, with the path of its page under "report".
 
-    `tell` gets each event as a dictionary; `jobs` is how many tasks may run at once, by default the
-    number of processors. Raises UsageError, ContractError and SettingsError before anything runs; a stage
+    `tell` gets each event as a dictionary; `jobs` is how many tasks may run at once, by default as
+    many as `workplace` has places for: this machine, with its processors, unless another is given. Raises UsageError, ContractError and SettingsError before anything runs; a stage
     that fails does not raise: see the record's status. KeyboardInterrupt is raised again when the run has ended.
     """
     for module in export_project(project):
@@ -270,7 +270,8 @@ def run_pipeline(project: Project, request: Request | None = None, tell: Tell = 
     if request.resumes:
         selection = spare_done(project, selection, request.resumes)
     plans = plan_selection(project, selection)  # an input that cannot be bound is found before the first stage runs
-    run = PipelineRun(project, selection, jobs or os.cpu_count() or 1, tell, Local(str(project.root)))
+    place = workplace or Local(str(project.root))
+    run = PipelineRun(project, selection, jobs or place.places(), tell, place)
     run.recorder.start(describe_request(request, selection), list(selection.tasks), describe_variants(selection))
     run.say("run-started", environment=selection.environment, stages=list(selection.tasks), resumes=request.resumes)
     try:

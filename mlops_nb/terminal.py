@@ -90,6 +90,8 @@ def event_line(event: dict[str, Any]) -> str:
         case {"event": "stage-retry", "stage": stage, "attempt": attempt, "attempts": attempts, "wait": pause}:
             problem = describe_problem(stage, "failed", event["error"])
             return f"{problem}\n↻ {stage}: try {attempt} of {attempts} failed, the next one begins in {pause:g} s"
+        case {"event": "workplace", "stage": stage, "text": text} if text:
+            return f"! {stage}: {text}"
         case {"event": "stage-ended", "stage": stage, "status": status, "reused": reused}:
             how = "reused" if reused else status
             cost = " ".join(["", *filter(None, [spell_cost(event["seconds"], event.get("usage"))])])
@@ -187,6 +189,8 @@ class LiveTable:
                 self.lines[stage].words = f"cell {cell} of {cells}"
             case {"event": "stage-waiting", "stage": stage, "holder": run}:
                 self.lines[stage] = Line("waiting", f"for run {run}, which is computing the same")
+            case {"event": "workplace", "stage": stage, "text": text} if text:
+                self.lines[stage].words = text
             case {"event": "stage-retry", "stage": stage, "wait": pause}:
                 self.show(event_line(event))
                 self.lines[stage] = Line("waiting", f"try {event['attempt']} failed; again in {pause:g} s")

@@ -50,8 +50,11 @@ class Workplace(Protocol):
 
     name: str
 
-    def begin(self, assignment: Assignment) -> Work:
-        """Begin to execute a stage; returns at once."""
+    def places(self) -> int:
+        """Get ready for a run; how many stages can be executed here at once."""
+
+    def begin(self, assignment: Assignment, libraries: dict[str, str] | None = None) -> Work:
+        """Begin to execute a stage that imports `libraries` (with their versions); returns at once."""
 
     def close(self) -> None:
         """Let go of what was held for the run."""
@@ -135,7 +138,10 @@ class Local:
     def __init__(self, root: str = ""):
         self.root = root
 
-    def begin(self, assignment: Assignment) -> Work:
+    def places(self) -> int:
+        return os.cpu_count() or 1
+
+    def begin(self, assignment: Assignment, libraries: dict[str, str] | None = None) -> Work:
         return LocalWork(self.root, assignment)
 
     def close(self) -> None:
