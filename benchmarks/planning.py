@@ -62,8 +62,9 @@ def write_project(root: Path, stages: int, width: int) -> None:
 def fill(root: Path) -> None:
     """Record a result for each stage, as a run would, without running any."""
     from mlops_nb.content import keep_value
-    from mlops_nb.planning import Request, looking, plan_stage, select
+    from mlops_nb.planning import looking, plan_stage
     from mlops_nb.runs import Recorder, new_run_name
+    from mlops_nb.selection import Request, select
     from mlops_nb.settings import read_project
 
     project = read_project(root)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Tell', 'describe_exit', 'Channel', 'expand', 'decode', 'make_request', 'mark_dead', 'WidgetClient', 'StockClient',
-           'ChannelClient', 'Manager']
+           'Requests', 'Outputs', 'ChannelClient', 'Manager']
 
 # %% ../nbs/api/205_client.ipynb #ae5fe19c
 import select
@@ -89,7 +89,7 @@ class Channel:
             pass
         return None
 
-
+# %% ../nbs/api/205_client.ipynb #21d6ad34
 def expand(line: dict[str, Any]) -> dict[str, Any]:
     """A message as jupyter_client has it, from our short form."""
     kind = line["msg_type"]
@@ -145,9 +145,9 @@ class StockClient(WidgetClient):
             mark_dead(self, cell, cell_index, process.poll() if process else None)
             raise
 
-# %% ../nbs/api/205_client.ipynb #10d5784b
-class ChannelClient(WidgetClient):
-    """A client that talks to a kernel over one socket."""
+# %% ../nbs/api/205_client.ipynb #dde0c472
+class Requests(WidgetClient):
+    """The part of a client that decides what is executed, and sends it."""
 
     def __init__(self, nb_man: Any, channel: Channel, process: Fork, **options: Any):
         super().__init__(nb_man, km=SimpleNamespace(has_kernel=True), **options)
@@ -181,6 +181,34 @@ class ChannelClient(WidgetClient):
         self.papermill_execute_cells()
         self.set_widgets_metadata()
         return self.nb
+
+# %% ../nbs/api/205_client.ipynb #4b130b05
+class Outputs(Requests):
+    """The part of a client that puts outputs in their places, and tells them."""
+
+    def output(self, outs: list[Any], msg: dict[str, Any], display_id: str | None, cell_index: int) -> Any:
+        """Put an output in its place; text of the same stream is added to the text before it."""
+        before = outs[-1] if outs else None
+        if (before is not None and msg["msg_type"] == "stream" == before["output_type"] and not self.clear_before_next_output
+                and before["name"] == msg["content"]["name"] and not self.output_hook_stack[msg["parent_header"]["msg_id"]]):
+            before["text"] += msg["content"]["text"]
+            return NotebookNode(before, text=msg["content"]["text"])
+        return super().output(outs, msg, display_id, cell_index)
+
+    def process_message(self, *words: Any, **options: Any) -> Any:
+        output = super().process_message(*words, **options)
+        if output and (text := output.get("text") or output.get("data", {}).get("text/plain")):
+            self.nb_man.tell({"event": "output", "cell": self.nb_man.at + 1, "stream": output.get("name", "result"), "text": text})
+        return output
+
+    def _update_display_id(self, display_id: str, msg: dict[str, Any]) -> None:
+        super()._update_display_id(display_id, msg)
+        for index in self._display_id_map.get(display_id, ()):
+            self.nb_man.changed(index)
+
+# %% ../nbs/api/205_client.ipynb #62cec32e
+class ChannelClient(Outputs):
+    """A client that talks to a kernel over one socket."""
 
     def execute_cell(self, cell: Any, cell_index: int, *args: Any, **options: Any) -> Any:
         """Follow one cell to its end; raises CellExecutionError, CellTimeoutError or DeadKernelError."""
@@ -227,26 +255,6 @@ class ChannelClient(WidgetClient):
             except CellExecutionComplete:
                 idle = True
         return reply
-
-    def output(self, outs: list[Any], msg: dict[str, Any], display_id: str | None, cell_index: int) -> Any:
-        """Put an output in its place; text of the same stream is added to the text before it."""
-        before = outs[-1] if outs else None
-        if (before is not None and msg["msg_type"] == "stream" == before["output_type"] and not self.clear_before_next_output
-                and before["name"] == msg["content"]["name"] and not self.output_hook_stack[msg["parent_header"]["msg_id"]]):
-            before["text"] += msg["content"]["text"]
-            return NotebookNode(before, text=msg["content"]["text"])
-        return super().output(outs, msg, display_id, cell_index)
-
-    def process_message(self, *words: Any, **options: Any) -> Any:
-        output = super().process_message(*words, **options)
-        if output and (text := output.get("text") or output.get("data", {}).get("text/plain")):
-            self.nb_man.tell({"event": "output", "cell": self.nb_man.at + 1, "stream": output.get("name", "result"), "text": text})
-        return output
-
-    def _update_display_id(self, display_id: str, msg: dict[str, Any]) -> None:
-        super()._update_display_id(display_id, msg)
-        for index in self._display_id_map.get(display_id, ()):
-            self.nb_man.changed(index)
 
 # %% ../nbs/api/205_client.ipynb #0bfdac45
 class Manager(NotebookExecutionManager):

@@ -184,7 +184,7 @@ def find_object(state: Path, digits: str) -> Path:
     renew(found[0])
     return found[0]
 
-
+# %% ../nbs/api/104_content.ipynb #61b6c0e3
 def read_kept(state: Path, digits: str) -> Kept:
     """What is known of a content, from its manifest; raises ArtifactError when it is missing or damaged.
 

@@ -18,7 +18,7 @@ from textwrap import indent
 from typing import Any
 
 from .errors import UsageError, did_you_mean
-from .planning import Request, Selection, select
+from .selection import Request, Selection, select
 from .settings import Project
 from .notation import check_schedule, make_id, make_ids, write_shell, write_yaml
 

@@ -24,11 +24,10 @@ from .engine import Ending
 from .errors import MlopsError
 from .exporting import export_project
 from .limits import read_limits
-from mlops_nb.planning import (
-    Request, Selection, StagePlan, gather_parts, plain_values, plan_selection, plan_task, select,
-)
+from .planning import StagePlan, gather_parts, plain_values, plan_selection, plan_task
 from .reports import link_notebook, write_report
 from .runs import Recorder, find_run, gravest, new_run_name
+from .selection import Request, Selection, select
 from .settings import Project
 from .store import utc_now
 from .tasks import Task
@@ -148,7 +147,7 @@ def start_attempt(run: PipelineRun, task: Task, plan: StagePlan) -> None:
                       parameters={name: contract.find(name).to_json(value)
                                   for name, value in plain_values(contract, values).items()},
                       inputs={name: str(one) for name, one in plan.inputs.items()})
-    run.active[task.name] = Active(task, plan.reason, contract, limits, assignment, context, 
+    run.active[task.name] = Active(task, plan.reason, contract, limits, assignment, context,
                                    run.workplace.begin(assignment, plan.ingredients["libraries"]),
                                    len(tries))
 

@@ -66,7 +66,7 @@ def export(stages: tuple[str, ...], target: str, parameters: tuple[str, ...], en
     """Write the pipeline for Airflow, Argo or GitHub Actions, each stage one `mlops-nb run`."""
     from mlops_nb.errors import UsageError
     from mlops_nb.orchestrators import export_pipeline
-    from mlops_nb.planning import Request
+    from mlops_nb.selection import Request
     from mlops_nb.settings import find_project
 
     request = Request(stages, read_parameters(parameters), environment, sample)

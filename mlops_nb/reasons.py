@@ -15,7 +15,8 @@ from .contract import read_notebook
 from .errors import ContractError, quote
 from .fingerprints import Difference, code_cells, hash_cells
 from .graph import Graph, producer_of
-from .planning import Request, StagePlan, plan_selection, select
+from .planning import StagePlan, plan_selection
+from .selection import Request, select
 from .settings import Project
 from .sources import Sources
 

@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from .errors import UsageError
-from .planning import Request
+from .selection import Request
 from .runs import find_run
 from .settings import Project
 from .store import Store, runs

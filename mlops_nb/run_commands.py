@@ -51,7 +51,7 @@ def run(stages: tuple[str, ...], parameters: tuple[str, ...], environment: str, 
     """
     try:
         from mlops_nb.pipeline import run_pipeline
-        from mlops_nb.planning import Request
+        from mlops_nb.selection import Request
         from mlops_nb.runs import EXIT_CODES
         from mlops_nb.settings import find_project
 
@@ -72,7 +72,7 @@ def run(stages: tuple[str, ...], parameters: tuple[str, ...], environment: str, 
         sys.exit(130)
     sys.exit(EXIT_CODES[record["status"]])
 
-
+# %% ../nbs/api/505_run_commands.ipynb #db89daaf
 def find_workplace(on: str, project: Any) -> Any:
     """The workplace that `--on` names; Dask is imported here and nowhere else."""
     from mlops_nb.distribution import DaskWorkplace
@@ -112,7 +112,8 @@ def plan(stages: tuple[str, ...], parameters: tuple[str, ...], environment: str,
          fresh: bool, sweep: bool) -> None:
     """Show the graph, and what would run and why. Runs nothing."""
     from mlops_nb.exporting import export_project
-    from mlops_nb.planning import Request, make_plan, select
+    from mlops_nb.planning import make_plan
+    from mlops_nb.selection import Request, select
     from mlops_nb.settings import find_project
     from mlops_nb.terminal import make_console, make_table, mark
 
@@ -134,7 +135,7 @@ def plan(stages: tuple[str, ...], parameters: tuple[str, ...], environment: str,
 def why_run(stage: str, parameters: tuple[str, ...], environment: str, sample: float | None, fresh: bool) -> None:
     """Show why a stage would run, as a difference to its last good result. Runs nothing."""
     from mlops_nb.exporting import export_project
-    from mlops_nb.planning import Request
+    from mlops_nb.selection import Request
     from mlops_nb.reasons import explain_stage
     from mlops_nb.settings import find_project
 

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['GRAVITY', 'EXIT_CODES', 'SILENCE', 'gravest', 'describe_git', 'process_start', 'describe_machine', 'describe_process',
-           'is_alive', 'new_run_name', 'Recorder', 'give_sign', 'is_at_work', 'find_run', 'summarize_run']
+           'is_alive', 'new_run_name', 'describe_versions', 'update_stage', 'Recorder', 'give_sign', 'is_at_work',
+           'find_run', 'summarize_run']
 
 # %% ../nbs/api/210_runs.ipynb #5912b3d8
 import os
@@ -96,7 +97,18 @@ def new_run_name() -> str:
     """A name for a run: `20261123-091500-3fa2`, in UTC."""
     return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
 
+# %% ../nbs/api/210_runs.ipynb #f95d830b
+def describe_versions() -> dict[str, str]:
+    """What a run was executed with."""
+    return {"python": platform.python_version(), "platform": platform.platform(), "mlops_nb": mlops_nb.__version__}
 
+
+def update_stage(connection: sa.Connection, run: str, stage: str, values: dict[str, Any]) -> None:
+    """Write values into a stage's row, within a transaction."""
+    mine = (stage_runs.c.run == run) & (stage_runs.c.stage == stage)
+    connection.execute(stage_runs.update().where(mine).values(**values))
+
+# %% ../nbs/api/210_runs.ipynb #974e6abe
 @dataclass(frozen=True)
 class Recorder:
     """Writes the record of one run. Every method is one transaction, on disk when it returns."""
@@ -115,12 +127,10 @@ class Recorder:
         """Enter the run, and its stages (or tasks, with the values that tell them apart) as waiting."""
         with explain_disk(self.project.state):
             self.folder.mkdir(parents=True, exist_ok=True)
-        versions = {"python": platform.python_version(), "platform": platform.platform(),
-                    "mlops_nb": mlops_nb.__version__}
         with Store(self.project.state).writing() as connection:
             connection.execute(runs.insert().values(
                 run=self.run, environment=self.environment, status="running", started=utc_now(), command=command,
-                git=describe_git(self.project.root), versions=versions, process=describe_process(),
+                git=describe_git(self.project.root), versions=describe_versions(), process=describe_process(),
                 seen=database_now(connection)))
             connection.execute(stage_runs.insert(), [
                 {"run": self.run, "stage": stage, "position": position, "environment": self.environment,
@@ -130,12 +140,7 @@ class Recorder:
     def note(self, stage: str, **values: Any) -> None:
         """Note something about a stage: status, times, fingerprint, error."""
         with Store(self.project.state).writing() as connection:
-            self.update(connection, stage, values)
-
-    def update(self, connection: sa.Connection, stage: str, values: dict[str, Any]) -> None:
-        """Write values into a stage's row, within a transaction."""
-        mine = (stage_runs.c.run == self.run) & (stage_runs.c.stage == stage)
-        connection.execute(stage_runs.update().where(mine).values(**values))
+            update_stage(connection, self.run, stage, values)
 
     @patient
     def end_stage(self, stage: str, kept: dict[str, tuple[str, str]], **values: Any) -> None:
@@ -153,7 +158,7 @@ class Recorder:
             for stage, kept, values in ended:
                 standing: Standing = "committed" if values["status"] == "done" else "stopped"
                 outputs = {name: digits for name, (digits, _) in kept.items()}
-                self.update(connection, stage, values | {"outputs": outputs, "ended": utc_now()})
+                update_stage(connection, self.run, stage, values | {"outputs": outputs, "ended": utc_now()})
                 named = {f"{stage}.{name.partition('.')[2]}": one for name, one in kept.items()}
                 record_artifacts(connection, named, self.environment, self.run, standing)
 

@@ -159,7 +159,7 @@ class Line:
         seconds = f"{time.monotonic() - self.began:.0f} s" if self.status == "running" else ""
         return mark(self.status), seconds, self.words
 
-
+# %% ../nbs/api/500_terminal.ipynb #49051ac4
 class LiveTable:
     """Shows a run's events as a table that is redrawn in place."""
 

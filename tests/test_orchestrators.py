@@ -21,7 +21,7 @@ from conftest import MakeProject
 from projects import COMMAND, Project
 
 from mlops_nb.orchestrators import export_pipeline
-from mlops_nb.planning import Request, select
+from mlops_nb.selection import Request, select
 from mlops_nb.settings import read_project
 
 ROOT = Path(__file__).parent.parent

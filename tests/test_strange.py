@@ -242,7 +242,7 @@ def test_two_kernels_share_nothing(tmp_path):
     for number in range(2):
         folder = tmp_path / str(number)
         folder.mkdir()
-        secret = open(tmp_path / "held", "w")  # noqa: SIM115
+        secret = open(tmp_path / "held", "w")
         os.set_inheritable(secret.fileno(), True)
         out = execute(folder, cell("code", PROBE), cwd=str(folder), kernel_environment={"STRANGE": str(number)})
         found.append(json.loads("".join(json.loads(out.read_text())["cells"][0]["outputs"][0]["text"])))
