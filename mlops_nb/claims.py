@@ -65,6 +65,7 @@ class Waiting:
     changed: float = field(default_factory=time.monotonic)
     looks: int = 0
     next_look: float = 0.0
+    overdue: bool = False
 
     def is_over(self, holder: dict[str, Any] | None) -> bool:
         """Is there nothing to wait for any more, now that `holder` has been found to have the claim?"""
@@ -74,7 +75,8 @@ class Waiting:
             return True
         if holder["seen"] != self.sign or is_alive(holder["process"]):
             self.sign, self.changed = holder["seen"], now
-        return now - self.changed > LEASE or now - self.began > LONGEST_WAIT
+        self.overdue = now - self.changed > LEASE or now - self.began > LONGEST_WAIT
+        return self.overdue
 
 # %% ../nbs/api/212_claims.ipynb #f72efc41
 class Claims:
@@ -89,7 +91,7 @@ class Claims:
     def take(self, stage: str, fingerprint: str) -> dict[str, Any] | None:
         """Claim a stage's fingerprint: None when it may start; else who computes it now, and the stage waits."""
         before = self.waiting.pop(stage, None)
-        ignore = before.run if before and before.fingerprint == fingerprint else ""
+        ignore = before.run if before and before.overdue and before.fingerprint == fingerprint else ""
         holder = take_claim(self.state, self.run, stage, fingerprint, ignore)
         if holder is None:
             self.held[stage] = fingerprint
