@@ -10,6 +10,7 @@ import builtins
 import os
 import sys
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,10 @@ class Module:
     path: Path
     statements: list[dict[str, Any]]
     names: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+
+    @cached_property
+    def is_notebook(self) -> bool:
+        return self.path.suffix == ".ipynb"
 
     def __post_init__(self) -> None:
         for one in self.statements:
@@ -125,7 +130,7 @@ class Sources(Files):
         name, *rest = use.split(".")
         if name in module.names:
             return self.bound(module, name, rest, seen)
-        if hasattr(builtins, name) or module.path.suffix == ".ipynb" or name.startswith("__"):
+        if hasattr(builtins, name) or module.is_notebook or name.startswith("__"):
             return []  # in a notebook it may be a parameter, or come from IPython
         return [("module", module.name, "")]
 
@@ -138,7 +143,7 @@ class Sources(Files):
                     more = ".".join(rest)
                     use = target + more if target.endswith(">") else ".".join(filter(None, [target, more]))
                     found += self.resolve(module, use, seen | {(module.name, name)})
-            if one["kind"] != "import" and module.path.suffix != ".ipynb":  # a notebook's code counts anyway
+            if one["kind"] != "import" and not module.is_notebook:  # a notebook's code counts anyway
                 found.append(("symbol", module.name, name))
         return found
 

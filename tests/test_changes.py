@@ -524,3 +524,20 @@ def test_a_plug_in_of_ones_own_is_followed(shop, tmp_path, monkeypatch):
     assert "shop.formats.unused" not in found
     reason = changes(shop, "shop/formats.py", "return 1\nPOLARS", "return 2\nPOLARS", *use)
     assert reason == "shop.formats.write changed"
+
+
+def test_a_damaged_input_from_another_environment_is_named_before_anything_runs(project):
+    project.configure("[environment.production]\nstages = use\nbindings = use.rows = development:make.rows")
+    project.stage("01_make", 'rows: Output = "rows"', "save(rows, list(range(1000)))")
+    project.stage("02_use", 'rows: Input = "make.rows"\nout: Output = "out"', "save(out, [len(load(rows))])")
+    project.run("make", warm=True)
+    [kept] = project.objects()
+    (kept / "value.json").chmod(0o644)
+    (kept / "value.json").write_bytes(b"[1]")
+    answer = project.ask("plan", "--env", "production")
+    assert answer.code == 2 and "is damaged: value.json" in answer.said
+    assert "mend:  run `mlops-nb run make --env development` to make it again" in answer.said
+    project.run("make", warm=True)
+    assert project.ask("plan", "--env", "production").code == 0
+    shutil.rmtree(kept)
+    assert "is no longer kept" in project.ask("run", "--env", "production").said
