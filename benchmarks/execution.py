@@ -193,8 +193,12 @@ PARTS = {"command-line": measure_command_line, "api": measure_api, "many": measu
 
 def main() -> None:
     """Measure the parts that were asked for, and report."""
-    options = read_options(__doc__ or "", list(PARTS), smoke=["command-line", "api"])
-    size = replace(SIZES[options.size], **({"repeats": options.repeats} if options.repeats else {}))
+    options = read_options(__doc__ or "", list(PARTS), smoke=["command-line", "api"], peers=",".join(Size.peers))
+    size = SIZES[options.size]
+    if options.repeats:
+        size = replace(size, repeats=options.repeats)
+    if options.peers is not None:
+        size = replace(size, peers=tuple(filter(None, options.peers.split(","))))
     rows: list[Row] = []
     with place() as here, ExitStack() as stack:
         crew = Crew(here, stack)

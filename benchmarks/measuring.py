@@ -202,10 +202,15 @@ def has_provisioner() -> bool:
 # Peers
 
 
+def peer_needs(name: str) -> list[str]:
+    """What peers.txt says of a peer; the peer itself comes first."""
+    lines = (Path(__file__).parent / "peers.txt").read_text("utf-8").splitlines()
+    return dict(line.split(": ", 1) for line in lines if not line.startswith("#"))[name].split()
+
+
 def peer_bin(name: str) -> Path:
     """The folder of a peer's commands, installed into an environment of its own when it is not there yet."""
-    lines = (Path(__file__).parent / "peers.txt").read_text("utf-8").splitlines()
-    wanted = dict(line.split(": ", 1) for line in lines if not line.startswith("#"))[name].split()
+    wanted = peer_needs(name)
     constraints = ROOT / "constraints.txt"
     facts = f"{wanted} {constraints.read_text('utf-8')} {sys.version}"
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "mlops_nb-benchmarks"
@@ -227,14 +232,15 @@ def peer_bin(name: str) -> Path:
 # The command line
 
 
-def read_options(description: str, parts: list[str], smoke: list[str]) -> argparse.Namespace:
-    """The options that every benchmark has; `parts` can be measured, `smoke` are those of a smoke test."""
+def read_options(description: str, parts: list[str], smoke: list[str], peers: str) -> argparse.Namespace:
+    """The options that every benchmark has; `parts` and `peers` are to choose from, `smoke` is a smoke test's parts."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--quick", action="store_true", help="a minute: fewer repeats, without the slow peers")
     parser.add_argument("--smoke", action="store_true", help="seconds: does it work at all? Its figures mean nothing")
     parser.add_argument("--json", action="store_true", help="print the rows as JSON")
     parser.add_argument("--save", action="store_true", help="keep the rows, date and machine in benchmarks/results/")
     parser.add_argument("--only", metavar="PARTS", help=f"some of {','.join(parts)}")
+    parser.add_argument("--peers", metavar="NAMES", help=f"some of {peers}")
     parser.add_argument("--repeats", type=int, metavar="N", help="measure each N times")
     options = parser.parse_args()
     options.size = "smoke" if options.smoke else "quick" if options.quick else "full"

@@ -29,11 +29,11 @@ MODULES = ["numpy", "pandas", "matplotlib.pyplot", "sklearn.linear_model", "skle
            "sklearn.model_selection"]
 
 
-def write_notebook(path: Path, cells: list[str]) -> Path:
-    """Write code cells as a notebook, the first one tagged `parameters`."""
+def write_notebook(path: Path, cells: list[str], parameters: int = 0) -> Path:
+    """Write code cells as a notebook, the one numbered `parameters` with that tag."""
     made: list[dict[str, Any]] = [
         {"cell_type": "code", "id": f"cell-{number}", "source": source, "execution_count": None, "outputs": [],
-         "metadata": {} if number else {"tags": ["parameters"]}} for number, source in enumerate(cells)]
+         "metadata": {"tags": ["parameters"]} if number == parameters else {}} for number, source in enumerate(cells)]
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({"cells": made, "metadata": {"kernelspec": kernel}, "nbformat": 4,
