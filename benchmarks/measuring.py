@@ -208,21 +208,27 @@ def peer_needs(name: str) -> list[str]:
     return dict(line.split(": ", 1) for line in lines if not line.startswith("#"))[name].split()
 
 
+def cache_folder() -> Path:
+    """The user's folder for what the benchmarks fetch."""
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "mlops_nb-benchmarks"
+
+
 def peer_bin(name: str) -> Path:
     """The folder of a peer's commands, installed into an environment of its own when it is not there yet."""
     wanted = peer_needs(name)
-    constraints = ROOT / "constraints.txt"
-    facts = f"{wanted} {constraints.read_text('utf-8')} {sys.version}"
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "mlops_nb-benchmarks"
-    folder = cache / f"{name}-{hashlib.sha256(facts.encode()).hexdigest()[:8]}"
+    own = {each.partition("==")[0] for each in wanted if "==" in each}  # what a peer pins goes before our versions
+    lock = (ROOT / "constraints.txt").read_text("utf-8").splitlines()
+    constraints = "\n".join(line for line in lock if line.partition("==")[0] not in own)
+    project = f"{ROOT} {(ROOT / 'settings.ini').read_text('utf-8')}" if "--editable" in wanted else ""
+    facts = f"{wanted} {constraints} {sys.version} {project}"
+    folder = cache_folder() / f"{name}-{hashlib.sha256(facts.encode()).hexdigest()[:8]}"
     if not (folder / "ready").exists():
         tell(f"  installing {name} into {folder}")
         uv = [sys.executable, "-m", "uv", "--quiet"]
-        steps = ([*uv, "venv", "--clear", "--python", sys.executable, str(folder)],
-                 [*uv, "pip", "install", "--python", str(folder / "bin" / "python"), "--compile-bytecode",
-                  "--constraint", str(constraints), *wanted])
-        for step in steps:
-            done = subprocess.run(step, capture_output=True, text=True, check=False)
+        install = [*uv, "pip", "install", "--python", str(folder / "bin" / "python"), "--compile-bytecode",
+                   "--constraint", "/dev/stdin", *wanted]
+        for step in ([*uv, "venv", "--clear", "--python", sys.executable, str(folder)], install):
+            done = subprocess.run(step, input=constraints, capture_output=True, text=True, check=False, cwd=ROOT)
             if done.returncode:
                 raise Absent(f"{name} cannot be installed: {done.stderr.strip()[-300:]}")
         (folder / "ready").touch()
