@@ -5,8 +5,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 # Options for `mlops-nb run`, for example: make run RUN="--sample 0.1"
 RUN ?=
+# Options for the benchmarks, for example: make bench BENCH=--quick
+BENCH ?=
 
-.PHONY: setup orchestrators run test lint lessons pytest docs build lock clean
+.PHONY: setup orchestrators run test lint lessons pytest docs build bench lock clean
 .DEFAULT_GOAL := run
 
 setup: $(READY)
@@ -48,6 +50,12 @@ docs: setup
 build: setup
 	rm -rf build dist
 	$(BIN)/python -m build --installer uv
+
+# Measures beside the others, and writes the figures into nbs/explanations/benchmarks.ipynb.
+bench: setup
+	$(BIN)/python benchmarks/execution.py --save $(BENCH)
+	$(BIN)/python benchmarks/pipelines.py --save $(BENCH)
+	$(BIN)/python benchmarks/table.py
 
 # Writes the newest versions that fit settings.ini; they are then tested like any other change.
 lock: setup
