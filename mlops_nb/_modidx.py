@@ -77,6 +77,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                  'mlops_nb.client.Channel.__init__': ('api/client.html#channel.__init__', 'mlops_nb/client.py'),
                                  'mlops_nb.client.Channel.fileno': ('api/client.html#channel.fileno', 'mlops_nb/client.py'),
                                  'mlops_nb.client.Channel.finish': ('api/client.html#channel.finish', 'mlops_nb/client.py'),
+                                 'mlops_nb.client.Channel.push': ('api/client.html#channel.push', 'mlops_nb/client.py'),
                                  'mlops_nb.client.Channel.receive': ('api/client.html#channel.receive', 'mlops_nb/client.py'),
                                  'mlops_nb.client.Channel.send': ('api/client.html#channel.send', 'mlops_nb/client.py'),
                                  'mlops_nb.client.ChannelClient': ('api/client.html#channelclient', 'mlops_nb/client.py'),

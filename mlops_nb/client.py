@@ -47,25 +47,40 @@ class Channel:
         self.connection = connection
         self.parts: list[bytes] = []
         self.lines: list[bytes] = []
+        self.unsent = bytearray()
         self.open = True
 
     def fileno(self) -> int:
         return self.connection.fileno()
 
     def send(self, *requests: dict[str, Any]) -> None:
-        """Send requests, all at once; a kernel that is gone is noticed when its answer is waited for."""
+        """Send requests, as far as there is room; the rest goes when `receive` waits."""
+        self.unsent += b"".join(msgspec.json.encode(each) + b"\n" for each in requests)
+        self.push()
+
+    def push(self) -> None:
+        """Send what there is room for; a kernel that is gone is noticed when its answer is waited for."""
         try:
-            self.connection.sendall(b"".join(msgspec.json.encode(each) + b"\n" for each in requests))
-        except OSError:
+            del self.unsent[:self.connection.send(self.unsent, socket.MSG_DONTWAIT)]
+        except BlockingIOError:
             pass
+        except OSError:
+            self.unsent.clear()
 
     def receive(self, timeout: float | None = None) -> dict[str, Any] | None:
         """The next message; None when there is none within `timeout` seconds. Raises EOFError when the kernel is gone."""
+        until = None if timeout is None else time.monotonic() + timeout
         while not self.lines:
             if not self.open:
                 raise EOFError
-            if timeout is not None and not select.select([self.connection], [], [], timeout)[0]:
+            left = None if until is None else max(0.0, until - time.monotonic())
+            readable, writable, _ = select.select([self.connection], [self.connection] if self.unsent else [], [], left)
+            if writable:
+                self.push()
+            if not readable and not writable:
                 return None
+            if not readable:
+                continue
             part = self.connection.recv(1 << 20)
             self.open = bool(part)
             if b"\n" in part:
