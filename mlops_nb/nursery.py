@@ -57,6 +57,7 @@ class Copies:
         control, theirs = socket.socketpair()
         pid = os.fork()
         if pid == 0:
+            control.close()  # or it would never hear that it is hung up on, and keep what came with a request that was refused
             self.become(theirs)
         theirs.close()
         self.spares[pid] = control

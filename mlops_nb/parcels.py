@@ -28,10 +28,11 @@ from typing import Any
 
 import mlops_nb
 from .content import keep_value, read_kept, read_value
-from .contract import read_contract
+from .contract import read_contract, read_notebook
 from .engine import Assignment, Ending, kernel_environment
 from .errors import ArtifactError
-from .nursery import wanted_modules
+from .fingerprints import declared_files
+from .preloading import wanted_modules
 from .settings import Project, read_project
 from .store import hash_text
 
@@ -79,11 +80,12 @@ def pack_package(project: Project) -> bytes:
 # %% ../nbs/api/217_parcels.ipynb #36ec102f
 def declared_paths(project: Project, assignment: Assignment) -> list[str]:
     """The files of the project that a stage declares to read, relative to the project's folder."""
-    contract = read_contract(assignment.notebook)
+    contract, metadata = read_contract(assignment.notebook), read_notebook(assignment.notebook)["metadata"]
     given = {one.name: one.default for one in contract.parameters} | assignment.parameters
     named = [project.root / value.removeprefix("file:").partition("@")[0] for name, value in given.items()
              if name in contract.of_kind("input") and str(value).startswith("file:")]
     named += [assignment.notebook.parent / value for value in given.values() if isinstance(value, Path)]
+    named += [assignment.notebook.parent / value for value in declared_files(assignment.notebook, metadata)]
     found: dict[str, None] = {}
     for path in named:
         for one in sorted(path.rglob("*")) if path.is_dir() else [path]:
@@ -129,12 +131,14 @@ def write_settings(values: dict[str, str]) -> str:
     return text.getvalue()
 
 
-def pack_order(warehouse: Warehouse, assignment: Assignment, libraries: dict[str, str]) -> dict[str, Any]:
-    """All that a worker must know to execute a stage; `libraries` are those that it imports, with their versions."""
+def pack_order(warehouse: Warehouse, assignment: Assignment, libraries: dict[str, str],
+               environment: dict[str, str] | None = None) -> dict[str, Any]:
+    """All that a worker must know to execute a stage; `libraries` are those that it imports, with their versions,
+    `environment` variables for its kernel."""
     project = warehouse.project
     read = ConfigParser(interpolation=None)
     read.read(project.root / "settings.ini", "utf-8")
-    settings = dict(read["project"]) | {"state": str(project.state)}
+    settings = dict(read["project"]) | {"state": str(project.state), "artifacts": getattr(project.state, "artifacts", "")}
     nest = {"name": project.name, "package": project.package, "preload": " ".join(warehouse.modules),
             "no_preload": " ".join(project.no_preload)}
     told = Path(assignment.kernel_environment["MLOPS_NB_RUN"])
@@ -144,7 +148,7 @@ def pack_order(warehouse: Warehouse, assignment: Assignment, libraries: dict[str
             "notebook": os.path.relpath(assignment.notebook, project.root), "source": assignment.notebook.read_text("utf-8"),
             "package": warehouse.keep_package(), "context": json.loads(told.read_text("utf-8")),
             "files": {name: warehouse.keep_file(name) for name in declared_paths(project, assignment)},
-            "environment": {key: value for key, value in assignment.kernel_environment.items() if key not in own},
+            "environment": {key: value for key, value in assignment.kernel_environment.items() if key not in own} | (environment or {}),
             "assignment": pickle.dumps(assignment)}
 
 # %% ../nbs/api/217_parcels.ipynb #e304ad4a
