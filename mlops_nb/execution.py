@@ -26,7 +26,7 @@ from .forks import Fork, ForkError, ask
 log = logging.getLogger("mlops_nb.execution")
 
 # %% ../nbs/api/206_execution.ipynb #597787c6
-KNOWN = {"timeout", "iopub_timeout", "raise_on_iopub_timeout", "allow_errors", "force_raise_errors", "allow_error_names",
+KNOWN = {"timeout", "iopub_timeout", "raise_on_iopub_timeout", "allow_errors", "force_raise_errors",
          "skip_cells_with_tag", "record_timing", "store_widget_state", "log", "kernel_name", "resources", "autosave_cell_every"}
 
 
