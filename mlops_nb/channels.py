@@ -105,4 +105,5 @@ def make_request(kind: str, number: str, content: dict[str, Any], metadata: dict
     """A request as a kernel takes it."""
     header = {"msg_id": number, "msg_type": kind, "session": "engine", "username": "", "version": "5.3",
               "date": datetime.now(UTC).isoformat()}
-    return {"header": header, "parent_header": {}, "metadata": metadata or {}, "content": content, "buffers": []}
+    return {"header": header, "msg_id": number, "msg_type": kind, "parent_header": {}, "metadata": metadata or {},
+            "content": content, "buffers": []}

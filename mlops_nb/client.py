@@ -165,6 +165,8 @@ class ChannelClient(Outputs):
             if message is None:
                 raise CellTimeoutError.error_from_timeout_and_cell("Cell execution timed out", limit, cell)
             parent = message["parent_header"]["msg_id"]
+            if message["msg_type"] == "pause":
+                self.channel.send(make_request("resume", "resume", {}))
             if parent == "info" and message["msg_type"] == "kernel_info_reply":
                 self.nb.metadata["language_info"] = message["content"]["language_info"]
             if parent != f"cell {index}":

@@ -18,6 +18,7 @@ from typing import Any
 
 from jupyter_client.kernelspec import KernelSpecManager
 from papermill.engines import NBClientEngine
+from papermill.log import logger as papermill_log
 
 from .channels import Channel
 from .client import ChannelClient, Manager, StockClient, Tell
@@ -128,7 +129,7 @@ class NotebookEngine(NBClientEngine):
                                  kernel_log: str = "", limits: dict[str, float] | None = None, log_output: bool = False,
                                  stdout_file: Any = None, stderr_file: Any = None, **options: Any) -> None:
         told = {"log_output": log_output, "stdout_file": stdout_file, "stderr_file": stderr_file,
-                "timeout": execution_timeout or options.pop("timeout", None)} | options
+                "log": papermill_log, "timeout": execution_timeout or options.pop("timeout", None)} | options
         if may_fork(kernel_name, options):
             try:
                 channel, process = open_channel(kernel_environment or {}, kernel_log, limits or {}, list_imports(nb_man.nb))

@@ -24,13 +24,14 @@ from traitlets import Any as AnyTrait, Int
 
 # %% ../nbs/api/114_sessions.ipynb #58d5587f
 def encode(value: Any) -> bytes:
-    """JSON in one line; a text that is no Unicode (half of a surrogate pair) is kept by escaping."""
+    """JSON in one line; half of a surrogate pair, which is no Unicode, becomes the sign for what cannot be read."""
     try:
         return msgspec.json.encode(value)
     except UnicodeEncodeError:
         import json
 
-        return json.dumps(value, default=str).encode()
+        text = json.dumps(value, ensure_ascii=False, default=str)
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()
 
 
 class LineSession(Session):
@@ -81,6 +82,7 @@ class ChannelSession(LineSession):
     def __init__(self, **traits: Any):
         super().__init__(**traits)
         self.said: dict[str, int] = {}
+        self.widgets = False  # is there any?
 
     def send(self, stream: Any, msg_or_type: Any, content: Any = None, parent: Any = None, ident: Any = None,
              buffers: Any = None, track: bool = False, header: Any = None, metadata: Any = None) -> Any:
@@ -97,6 +99,7 @@ class ChannelSession(LineSession):
     def shorten(self, message: dict[str, Any], cell: str) -> dict[str, Any] | None:
         """The message, or what is said instead of one beyond the limit of its cell; None for nothing at all."""
         kind, content = message["header"]["msg_type"], message["content"]
+        self.widgets = self.widgets or kind == "comm_open"
         if kind not in ("stream", "display_data", "execute_result"):
             return message
         size = len(content["text"]) if kind == "stream" else sum(len(str(one)) for one in content["data"].values())
