@@ -143,11 +143,12 @@ NOISE = [
     (r"ipykernel_\d+/\d+\.py", "ipykernel_PID/NUMBER.py"),
     (r"(?:CPU times|Wall time|user|total|Compiler|sys)(?:\x1b\[\d*m)?: [^\n]*", "TIMES"),
     (r"[\d.]+ [nµmu]?s ± [^\n]*", "TIMES"),
+    (r"Ran 1 test in [\d.]+s", "Ran 1 test"),
     (r"Task-\d+", "Task-N"),
     (r"(/stock/|/mlops/)", "/WHO/"),
     (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[\d.:+Z]*", "TIME"),
 ]
-ID = r"\b[0-9a-f]{32}\b|\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b"
+ID = r"(?<![0-9a-f])[0-9a-f]{32}(?![0-9a-f])|\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b"
 
 
 def quiet(text: str) -> str:
@@ -192,6 +193,9 @@ def comparable(notebook: dict[str, Any]) -> dict[str, Any]:
             one["outputs"] = join_streams(one["outputs"])
     for key in ("start_time", "end_time", "duration"):
         made["metadata"]["papermill"][key] = key
+    widgets = made["metadata"].get("widgets", {}).get("application/vnd.jupyter.widget-state+json", {})
+    if "state" in widgets:  # they stand in the order of their random ids
+        widgets["state"] = sorted(re.sub(ID, "ID", json.dumps(one, sort_keys=True)) for one in widgets["state"].values())
     return quieten(made, {})
 
 
