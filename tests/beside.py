@@ -142,7 +142,7 @@ NOISE = [
     (r"0x[0-9a-f]{6,16}", "0xADDRESS"),
     (r"ipykernel_\d+/\d+\.py", "ipykernel_PID/NUMBER.py"),
     (r"(?:CPU times|Wall time|user|total|Compiler|sys)(?:\x1b\[\d*m)?: [^\n]*", "TIMES"),
-    (r"[\d.]+ [nµmu]?s ± [^\n]*", "TIMES"),
+    (r"[\d.]+ [nµμmu]?s ± [^\n]*", "TIMES"),
     (r"Ran 1 test in [\d.]+s", "Ran 1 test"),
     (r"Task-\d+", "Task-N"),
     (r"(/stock/|/mlops/)", "/WHO/"),

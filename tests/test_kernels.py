@@ -65,8 +65,9 @@ BETTER = [  # notebooks that papermill does not get right; each has a test of it
     Job("half a character", [cell("import os, time\nos.write(1, '한'.encode()[:2]); time.sleep(0.2)\n"
                                   "os.write(1, '한'.encode()[2:] + b'\\n'); time.sleep(0.2)")]),
 ]
+HANGS = {"execution_timeout": 40}  # papermill's own engine hangs now and then where widgets catch output
 STATE = {"store_widget_state": True}
-JOBS = [*(Job(name, [one for cells in sections.values() for one in cells], engine=STATE) for name, sections in NOTEBOOKS.items()), *WHOLE, *BETTER]
+JOBS = [*(Job(name, [one for cells in sections.values() for one in cells], HANGS, engine=STATE) for name, sections in NOTEBOOKS.items()), *WHOLE, *BETTER]
 Both = Callable[[str], tuple[Result, Result]]
 
 
@@ -131,6 +132,8 @@ def said(one: dict[str, Any]) -> str:
 @pytest.mark.parametrize(("notebook", "section"), SECTIONS)
 def test_a_section_is_the_same(both: Both, notebook: str, section: str) -> None:
     results = both(notebook)
+    if results[1].error == "CellTimeoutError":
+        pytest.skip("papermill's own engine hung")
     first = sum(len(cells) for cells in list(NOTEBOOKS[notebook].values())[:list(NOTEBOOKS[notebook]).index(section)])
     mine = {f"cell{number:04}" for number in range(first, first + len(NOTEBOOKS[notebook][section]))}
     ours, stock = ([one for one in comparable(each.notebook)["cells"] if one["id"] in mine] for each in results)
@@ -143,6 +146,8 @@ def test_a_section_is_the_same(both: Both, notebook: str, section: str) -> None:
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_the_rest_of_a_notebook_is_the_same(both: Both, name: str) -> None:
     ours, stock = both(name)
+    if stock.error == "CellTimeoutError":
+        pytest.skip("papermill's own engine hung")
     one, other = comparable(ours.notebook), comparable(stock.notebook)
     assert one["metadata"] == other["metadata"] and one["nbformat_minor"] == other["nbformat_minor"]
     assert (ours.error, ours.left) == (stock.error, stock.left)
