@@ -1,6 +1,6 @@
 """Notebooks executed by stock papermill and by the engine mlops_nb, side by side, and made comparable.
 
-`python tests/beside.py WHO FOLDER` executes each notebook that stands in FOLDER/jobs.json: a process of its own, because
+`python tests/beside.py WHO FOLDER` executes each notebook that stands in FOLDER/jobs.json: a process of its own, because  # noqa: E501
 papermill changes its working folder, and because pytest marks its environment in a way that ipykernel looks for.
 """
 
@@ -73,8 +73,14 @@ def start_lane(who: str, folder: Path, jobs: list[Job], environment: dict[str, s
     lane = Path(tempfile.mkdtemp(dir=folder, prefix=who))
     (lane / "jobs.json").write_text(json.dumps([asdict(job) for job in jobs]))
     with open(lane / "log", "wb") as log:
-        return subprocess.Popen([sys.executable, __file__, who, str(lane), str(folder)], env=environment, stdin=subprocess.DEVNULL,
-                                stdout=log, stderr=log, start_new_session=True)
+        return subprocess.Popen(
+            [sys.executable, __file__, who, str(lane), str(folder)],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
 
 
 def read_result(who: str, folder: Path, name: str, process: "subprocess.Popen[bytes]", patience: float = 180) -> Result:
@@ -99,7 +105,9 @@ def execute_one(who: str, job: Job, folder: Path) -> Result:
     (work / "cwd").mkdir(parents=True)
     cells = [one | {"id": f"cell{number:04}"} for number, one in enumerate(job.cells)]
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}}
-    (work / "in.ipynb").write_text(json.dumps({"cells": cells, "metadata": kernel | job.metadata, "nbformat": 4, "nbformat_minor": 5}))
+    (work / "in.ipynb").write_text(
+        json.dumps({"cells": cells, "metadata": kernel | job.metadata, "nbformat": 4, "nbformat_minor": 5})
+    )
     files = {name: open(work / name, "w+", encoding="utf-8", errors="backslashreplace") for name in job.files}
     options = job.options | (job.engine if who == "mlops" else {}) | files
     os.environ.update(job.environment)
@@ -109,8 +117,15 @@ def execute_one(who: str, job: Job, folder: Path) -> Result:
     result, began = Result(""), time.monotonic()
     try:
         with chdir("/"):
-            papermill.execute_notebook(work / "in.ipynb", work / "out.ipynb", parameters=job.parameters, engine_name=ENGINES[who],
-                                       progress_bar=False, cwd=work / "cwd", **options)
+            papermill.execute_notebook(
+                work / "in.ipynb",
+                work / "out.ipynb",
+                parameters=job.parameters,
+                engine_name=ENGINES[who],
+                progress_bar=False,
+                cwd=work / "cwd",
+                **options,
+            )
     except BaseException as error:
         result.error, result.message = type(error).__name__, str(error)
     result.seconds = time.monotonic() - began
@@ -121,8 +136,11 @@ def execute_one(who: str, job: Job, folder: Path) -> Result:
     for name, file in files.items():
         file.close()
         result.files[name] = (work / name).read_text("utf-8")
-    result.left = {str(path.relative_to(work / "cwd")): path.read_text("utf-8", "replace") for path in sorted((work / "cwd").rglob("*"))
-                   if path.is_file() and path.suffix in ("", ".py", ".txt")}
+    result.left = {
+        str(path.relative_to(work / "cwd")): path.read_text("utf-8", "replace")
+        for path in sorted((work / "cwd").rglob("*"))
+        if path.is_file() and path.suffix in ("", ".py", ".txt")
+    }
     return result
 
 
@@ -170,7 +188,7 @@ def quieten(value: Any, met: dict[str, str]) -> Any:
 
 
 def join_streams(outputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Outputs in which texts of one stream that follow each other are one: where stock papermill cuts them is chance."""
+    """Outputs in which texts of one stream that follow each other are one: where stock papermill cuts them is chance."""  # noqa: E501
     joined: list[dict[str, Any]] = []
     for one in outputs:
         if joined and one["output_type"] == "stream" == joined[-1]["output_type"] and one["name"] == joined[-1]["name"]:
@@ -195,7 +213,9 @@ def comparable(notebook: dict[str, Any]) -> dict[str, Any]:
         made["metadata"]["papermill"][key] = key
     widgets = made["metadata"].get("widgets", {}).get("application/vnd.jupyter.widget-state+json", {})
     if "state" in widgets:  # they stand in the order of their random ids
-        widgets["state"] = sorted(re.sub(ID, "ID", json.dumps(one, sort_keys=True)) for one in widgets["state"].values())
+        widgets["state"] = sorted(
+            re.sub(ID, "ID", json.dumps(one, sort_keys=True)) for one in widgets["state"].values()
+        )
     return quieten(made, {})
 
 

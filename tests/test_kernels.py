@@ -1,7 +1,8 @@
-"""A notebook in a copy of the nursery gives what it gives in papermill's own kernel, and a copy is a process of its own.
+"""A notebook in a copy of the nursery gives what it gives in papermill's own kernel.
 
-The notebooks stand in tests/strange; each section of them is a test. All are executed once by both engines, in processes of
-their own that run beside each other (see beside.py). What shall differ, because papermill's way is a fault, is asserted as such.
+The notebooks stand in tests/strange; each section of them is a test. All are executed once by both engines, in
+processes of their own that run beside each other (see beside.py). What shall differ, because papermill's way is a
+fault, is asserted as such.
 """
 
 import json
@@ -26,48 +27,129 @@ DIES = {
     "abort": ("import os\nos.abort()", "was killed by SIGABRT"),
 }
 BEFORE = "print('before', flush=True)\n"
-MARKS = cell("# picture\n\n![a](attachment:a.png)", kind="markdown", attachments={"a.png": {"image/png": "iVBORw0KGgo="}})
+MARKS = cell(
+    "# picture\n\n![a](attachment:a.png)", kind="markdown", attachments={"a.png": {"image/png": "iVBORw0KGgo="}}
+)
 WHOLE = [  # notebooks that are one test each, because of an option or because they end badly
     *(Job(name, [cell("x = 1"), cell(BEFORE + source), cell("print('never')")]) for name, (source, _) in DIES.items()),
-    Job("an error", [cell("print('first')"), cell("print('before'); 1 / 0; print('never')"), cell("print('never')"), MARKS]),
+    Job(
+        "an error",
+        [cell("print('first')"), cell("print('before'); 1 / 0; print('never')"), cell("print('never')"), MARKS],
+    ),
     Job("a syntax error", [cell("x = = 1"), cell("1")]),
-    Job("nothing to execute", [cell(""), cell("  \n"), cell("# a comment"), cell("raw {text}", kind="raw"), MARKS, cell("")]),
+    Job(
+        "nothing to execute",
+        [cell(""), cell("  \n"), cell("# a comment"), cell("raw {text}", kind="raw"), MARKS, cell("")],
+    ),
     Job("cells that are skipped", [cell("print('a')"), cell("1 / 0", "skip-execution"), cell("print('b')", "other")]),
     Job("another tag for skipping", [cell("1 / 0", "not now"), cell("'done'")], {"skip_cells_with_tag": "not now"}),
     Job("errors are allowed", [cell("1 / 0"), cell("print('goes on')"), cell("x = (")], {"allow_errors": True}),
-    Job("errors of a name are allowed", [cell("1 / 0"), cell("[][1]"), cell("1")], {"allow_error_names": ["ZeroDivisionError"]}),
-    Job("errors are forced", [cell("1 / 0", "raises-exception"), cell("1")], {"force_raise_errors": True, "allow_errors": True}),
+    Job(
+        "errors of a name are allowed",
+        [cell("1 / 0"), cell("[][1]"), cell("1")],
+        {"allow_error_names": ["ZeroDivisionError"]},
+    ),
+    Job(
+        "errors are forced",
+        [cell("1 / 0", "raises-exception"), cell("1")],
+        {"force_raise_errors": True, "allow_errors": True},
+    ),
     Job("times are not noted", [cell("1")], {"record_timing": False}),
-    Job("streams are put together", [cell("import sys\nprint(1); print(2, file=sys.stderr); print(3)")], {"coalesce_streams": True}),
+    Job(
+        "streams are put together",
+        [cell("import sys\nprint(1); print(2, file=sys.stderr); print(3)")],
+        {"coalesce_streams": True},
+    ),
     Job("a report", [cell("a = 1", "parameters"), cell("a")], {"report_mode": True}, {"a": 2}),
-    Job("parameters", [cell("number = 0", "parameters"), cell("number, share, text, nothing, yes, many, named, strange")], {}, {
-        "number": -3, "share": 1e-9, "text": "two\nlines \"quoted\" 'and' \\back 한글 🧪", "nothing": None, "yes": True,
-        "many": [1, [2.5, "x"], {"k": None}], "named": {"a b": {"c": [False]}}, "strange": [float("inf"), float("-inf")]}),
+    Job(
+        "parameters",
+        [cell("number = 0", "parameters"), cell("number, share, text, nothing, yes, many, named, strange")],
+        {},
+        {
+            "number": -3,
+            "share": 1e-9,
+            "text": "two\nlines \"quoted\" 'and' \\back 한글 🧪",
+            "nothing": None,
+            "yes": True,
+            "many": [1, [2.5, "x"], {"k": None}],
+            "named": {"a b": {"c": [False]}},
+            "strange": [float("inf"), float("-inf")],
+        },
+    ),
     Job("parameters without a cell for them", [cell("later")], {}, {"later": "text"}),
-    Job("outputs are logged", [cell("import sys\nprint('out', flush=True); print('err', file=sys.stderr, flush=True)\n41 + 1"), cell("print('second')")],
-        {"log_output": True}, files=["stdout_file", "stderr_file"]),
-    Job("written while a cell runs", [cell("import time\nfor number in range(30):\n    print('n' + str(number + 700), flush=True); time.sleep(0.1)\n"
-        "'n702' in open('../out.ipynb').read()")], {"autosave_cell_every": 1}),
-    Job("memory that is not there", [cell("import resource\nresource.setrlimit(resource.RLIMIT_DATA, (2**30, 2**30))"),
-        cell("x = bytearray(2**31)", "raises-exception"), cell("print('goes on')")]),
-    Job("variables of its own", [cell("import os, time, datetime, locale\nos.environ['TZ'], time.tzname, datetime.datetime.fromtimestamp(0).hour, "
-        "os.environ['LC_TIME'], locale.setlocale(locale.LC_ALL, ''), os.environ['OMP_NUM_THREADS']"),
-        cell("import threadpoolctl, numpy\nnumpy.ones(3) @ numpy.ones(3)\n[one['num_threads'] for one in threadpoolctl.threadpool_info()]")],
-        environment={"TZ": "Asia/Seoul", "LC_TIME": "C.UTF-8", "OMP_NUM_THREADS": "1"}),
+    Job(
+        "outputs are logged",
+        [
+            cell("import sys\nprint('out', flush=True); print('err', file=sys.stderr, flush=True)\n41 + 1"),
+            cell("print('second')"),
+        ],
+        {"log_output": True},
+        files=["stdout_file", "stderr_file"],
+    ),
+    Job(
+        "written while a cell runs",
+        [
+            cell(
+                "import time\nfor number in range(30):\n    print('n' + str(number + 700), flush=True); time.sleep(0.1)\n"  # noqa: E501
+                "'n702' in open('../out.ipynb').read()"
+            )
+        ],
+        {"autosave_cell_every": 1},
+    ),
+    Job(
+        "memory that is not there",
+        [
+            cell("import resource\nresource.setrlimit(resource.RLIMIT_DATA, (2**30, 2**30))"),
+            cell("x = bytearray(2**31)", "raises-exception"),
+            cell("print('goes on')"),
+        ],
+    ),
+    Job(
+        "variables of its own",
+        [
+            cell(
+                "import os, time, datetime, locale\nos.environ['TZ'], time.tzname, datetime.datetime.fromtimestamp(0).hour, "  # noqa: E501
+                "os.environ['LC_TIME'], locale.setlocale(locale.LC_ALL, ''), os.environ['OMP_NUM_THREADS']"
+            ),
+            cell(
+                "import threadpoolctl, numpy\nnumpy.ones(3) @ numpy.ones(3)\n[one['num_threads'] for one in threadpoolctl.threadpool_info()]"  # noqa: E501
+            ),
+        ],
+        environment={"TZ": "Asia/Seoul", "LC_TIME": "C.UTF-8", "OMP_NUM_THREADS": "1"},
+    ),
 ]
 BETTER = [  # notebooks that papermill does not get right; each has a test of its own
-    Job("an output widget whose state is not kept", [
-        cell("import ipywidgets\nout = ipywidgets.Output()\nwith out: print('caught')\nout"), cell("out.outputs")],
-        {"store_widget_state": False}),
-    Job("a cell takes too long", [cell("1"), cell(BEFORE + "import time\ntime.sleep(60)"), cell("2")],
-        {"execution_timeout": 1}),
+    Job(
+        "an output widget whose state is not kept",
+        [cell("import ipywidgets\nout = ipywidgets.Output()\nwith out: print('caught')\nout"), cell("out.outputs")],
+        {"store_widget_state": False},
+    ),
+    Job(
+        "a cell takes too long",
+        [cell("1"), cell(BEFORE + "import time\ntime.sleep(60)"), cell("2")],
+        {"execution_timeout": 1},
+    ),
     Job("half of a pair", [cell("print('half: \\ud83e')"), cell("'\\udcff'"), cell("print('goes on')")]),
-    Job("half a character", [cell("import os, time\nos.write(1, '한'.encode()[:2]); time.sleep(0.2)\n"
-                                  "os.write(1, '한'.encode()[2:] + b'\\n'); time.sleep(0.2)")]),
+    Job(
+        "half a character",
+        [
+            cell(
+                "import os, time\nos.write(1, '한'.encode()[:2]); time.sleep(0.2)\n"
+                "os.write(1, '한'.encode()[2:] + b'\\n'); time.sleep(0.2)"
+            )
+        ],
+    ),
 ]
 HANGS = {"execution_timeout": 40}  # papermill's own engine hangs now and then where widgets catch output
 STATE = {"store_widget_state": True}
-JOBS = [*(Job(name, [one for cells in sections.values() for one in cells], HANGS, engine=STATE) for name, sections in NOTEBOOKS.items()), *WHOLE, *BETTER]
+JOBS = [
+    *(
+        Job(name, [one for cells in sections.values() for one in cells], HANGS, engine=STATE)
+        for name, sections in NOTEBOOKS.items()
+    ),
+    *WHOLE,
+    *BETTER,
+]
 Both = Callable[[str], tuple[Result, Result]]
 
 
@@ -134,7 +216,7 @@ def test_a_section_is_the_same(both: Both, notebook: str, section: str) -> None:
     results = both(notebook)
     if results[1].error == "CellTimeoutError":
         pytest.skip("papermill's own engine hung")
-    first = sum(len(cells) for cells in list(NOTEBOOKS[notebook].values())[:list(NOTEBOOKS[notebook]).index(section)])
+    first = sum(len(cells) for cells in list(NOTEBOOKS[notebook].values())[: list(NOTEBOOKS[notebook]).index(section)])
     mine = {f"cell{number:04}" for number in range(first, first + len(NOTEBOOKS[notebook][section]))}
     ours, stock = ([one for one in comparable(each.notebook)["cells"] if one["id"] in mine] for each in results)
     for one, other in zip(ours, stock, strict=True):
@@ -161,8 +243,11 @@ def test_a_notebook_is_the_same(both: Both, name: str) -> None:
     assert ours.error == stock.error
     assert ours.files == stock.files
     if name == "outputs are logged":
-        assert [one for one in stock.log if one in ("out", "err", "42", "second")] == [
-            one for one in ours.log if one in ("out", "err", "42", "second")] != []
+        assert (
+            [one for one in stock.log if one in ("out", "err", "42", "second")]
+            == [one for one in ours.log if one in ("out", "err", "42", "second")]
+            != []
+        )
     if name == "written while a cell runs":
         assert "True" in said(ours.notebook["cells"][0])
 
@@ -173,7 +258,9 @@ def test_a_kernel_that_dies_is_named_where_papermill_says_completed(both: Both, 
     assert ours.error == stock.error == "DeadKernelError"
     one, other = comparable(ours.notebook), comparable(stock.notebook)
     died, unseen = one["cells"][1], other["cells"][1]
-    assert unseen["metadata"]["papermill"]["status"] == "completed" and died["metadata"]["papermill"]["status"] == "failed"
+    assert (
+        unseen["metadata"]["papermill"]["status"] == "completed" and died["metadata"]["papermill"]["status"] == "failed"
+    )
     assert died["outputs"][0]["text"] == ["before\n"] and died["outputs"][1]["ename"] == "KernelDied"
     assert DIES[name][1] in died["outputs"][1]["evalue"]
     assert one["cells"][0] == other["cells"][0] and one["cells"][2]["outputs"] == []
