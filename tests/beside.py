@@ -1,7 +1,7 @@
 """Notebooks executed by stock papermill and by the engine mlops_nb, side by side, and made comparable.
 
-`python tests/beside.py WHO FOLDER` executes each notebook that stands in FOLDER/jobs.json: a process of its own, because  # noqa: E501
-papermill changes its working folder, and because pytest marks its environment in a way that ipykernel looks for.
+`python tests/beside.py WHO LANE FOLDER` executes each notebook that stands in LANE/jobs.json: in a process of its own,
+because papermill changes its working folder, and because ipykernel looks for a mark of pytest's.
 """
 
 import copy
