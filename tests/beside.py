@@ -1,0 +1,223 @@
+"""Notebooks executed by stock papermill and by the engine mlops_nb, side by side, and made comparable.
+
+`python tests/beside.py WHO LANE FOLDER` executes each notebook that stands in LANE/jobs.json: in a process of its own,
+because papermill changes its working folder, and because ipykernel looks for a mark of pytest's.
+"""
+
+import copy
+import io
+import json
+import logging
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+ENGINES = {"stock": None, "mlops": "mlops_nb"}  # both names have five letters, so paths are of one length
+
+
+@dataclass
+class Job:
+    """A notebook to execute: `cells` as `cell` makes them, papermill's `options` and `parameters`."""
+
+    name: str
+    cells: list[dict[str, Any]]
+    options: dict[str, Any] = field(default_factory=dict)
+    parameters: dict[str, Any] = field(default_factory=dict)
+    engine: dict[str, Any] = field(default_factory=dict)  # options that only ours knows
+    metadata: dict[str, Any] = field(default_factory=dict)
+    environment: dict[str, str] = field(default_factory=dict)
+    files: list[str] = field(default_factory=list)  # of stdout_file and stderr_file
+
+
+@dataclass
+class Result:
+    """What came of it: the notebook's text as it was written, the error papermill raised, what it logged."""
+
+    text: str
+    error: str = ""
+    message: str = ""
+    seconds: float = 0
+    log: list[str] = field(default_factory=list)
+    files: dict[str, str] = field(default_factory=dict)
+    left: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def notebook(self) -> dict[str, Any]:
+        return json.loads(self.text)
+
+
+def cell(source: str, *tags: str, kind: str = "code", **more: Any) -> dict[str, Any]:
+    """One cell; its id comes from its place."""
+    made = {"cell_type": kind, "metadata": {"tags": list(tags)} if tags else {}, "source": source, **more}
+    return made | ({"execution_count": None, "outputs": []} if kind == "code" else {})
+
+
+def read_sections(path: Path) -> dict[str, list[dict[str, Any]]]:
+    """The cells of each section of a file: `#: name` begins a section, `# %% [tag]` a cell."""
+    sections: dict[str, list[dict[str, Any]]] = {}
+    for part in re.split(r"^#: ", path.read_text("utf-8"), flags=re.MULTILINE)[1:]:
+        name, _, body = part.partition("\n")
+        found = re.findall(r"^# %%(?: \[([^\]\n]*)\])?\n(.*?)(?=^# %%|\Z)", body, flags=re.MULTILINE | re.DOTALL)
+        sections[name] = [cell(source.removesuffix("\n"), *filter(None, [tag])) for tag, source in found]
+    return sections
+
+
+def start_lane(who: str, folder: Path, jobs: list[Job], environment: dict[str, str]) -> "subprocess.Popen[bytes]":
+    """Begin to execute notebooks one after another, in a process of its own."""
+    lane = Path(tempfile.mkdtemp(dir=folder, prefix=who))
+    (lane / "jobs.json").write_text(json.dumps([asdict(job) for job in jobs]))
+    with open(lane / "log", "wb") as log:
+        return subprocess.Popen(
+            [sys.executable, __file__, who, str(lane), str(folder)],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+
+
+def read_result(who: str, folder: Path, name: str, process: "subprocess.Popen[bytes]", patience: float = 180) -> Result:
+    """Wait for the result of one notebook."""
+    path, until = folder / who / name / "result.json", time.monotonic() + patience
+    while not path.exists():
+        ended = process.poll() is not None and not path.exists()
+        assert not ended and time.monotonic() < until, f"no result of {name} by {who} ({process.poll()}); see {folder}"
+        time.sleep(0.02)
+    return Result(**json.loads(path.read_text("utf-8")))
+
+
+# In the process of a lane
+
+
+def execute_one(who: str, job: Job, folder: Path) -> Result:
+    """Execute one notebook with papermill, in a working folder of its own."""
+    import papermill
+    from papermill.utils import chdir
+
+    work = folder / who / job.name
+    (work / "cwd").mkdir(parents=True)
+    cells = [one | {"id": f"cell{number:04}"} for number, one in enumerate(job.cells)]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}}
+    (work / "in.ipynb").write_text(
+        json.dumps({"cells": cells, "metadata": kernel | job.metadata, "nbformat": 4, "nbformat_minor": 5})
+    )
+    files = {name: open(work / name, "w+", encoding="utf-8", errors="backslashreplace") for name in job.files}
+    options = job.options | (job.engine if who == "mlops" else {}) | files
+    os.environ.update(job.environment)
+    log = io.StringIO()
+    logging.getLogger("papermill").handlers = [logging.StreamHandler(log)]
+    logging.getLogger("papermill").setLevel(logging.INFO)
+    result, began = Result(""), time.monotonic()
+    try:
+        with chdir("/"):
+            papermill.execute_notebook(
+                work / "in.ipynb",
+                work / "out.ipynb",
+                parameters=job.parameters,
+                engine_name=ENGINES[who],
+                progress_bar=False,
+                cwd=work / "cwd",
+                **options,
+            )
+    except BaseException as error:
+        result.error, result.message = type(error).__name__, str(error)
+    result.seconds = time.monotonic() - began
+    for name in job.environment:
+        del os.environ[name]
+    result.text = (work / "out.ipynb").read_text("utf-8") if (work / "out.ipynb").exists() else ""
+    result.log = log.getvalue().splitlines()
+    for name, file in files.items():
+        file.close()
+        result.files[name] = (work / name).read_text("utf-8")
+    result.left = {
+        str(path.relative_to(work / "cwd")): path.read_text("utf-8", "replace")
+        for path in sorted((work / "cwd").rglob("*"))
+        if path.is_file() and path.suffix in ("", ".py", ".txt")
+    }
+    return result
+
+
+def main(who: str, lane: str, folder: str) -> None:
+    """Execute what stands in the lane's jobs.json."""
+    for told in json.loads((Path(lane) / "jobs.json").read_text()):
+        job = Job(**told)
+        result = execute_one(who, job, Path(folder))
+        path = Path(folder) / who / job.name / "result.json"
+        path.with_suffix(".part").write_text(json.dumps(asdict(result)))
+        path.with_suffix(".part").rename(path)
+
+
+# What may differ
+
+NOISE = [
+    (r"0x[0-9a-f]{6,16}", "0xADDRESS"),
+    (r"ipykernel_\d+/\d+\.py", "ipykernel_PID/NUMBER.py"),
+    (r"(?:CPU times|Wall time|user|total|Compiler|sys)(?:\x1b\[\d*m)?: [^\n]*", "TIMES"),
+    (r"[\d.]+ [nµμmu]?s ± [^\n]*", "TIMES"),
+    (r"Ran 1 test in [\d.]+s", "Ran 1 test"),
+    (r"Task-\d+", "Task-N"),
+    (r"(/stock/|/mlops/)", "/WHO/"),
+    (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[\d.:+Z]*", "TIME"),
+]
+ID = r"(?<![0-9a-f])[0-9a-f]{32}(?![0-9a-f])|\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b"
+
+
+def quiet(text: str) -> str:
+    """A text without addresses, process ids and measured times."""
+    for pattern, instead in NOISE:
+        text = re.sub(pattern, instead, text)
+    return text
+
+
+def quieten(value: Any, met: dict[str, str]) -> Any:
+    """A notebook's part without noise in its texts; random ids are numbered in the order in which they are `met`."""
+    if isinstance(value, dict):
+        return {quieten(key, met): quieten(each, met) for key, each in value.items()}
+    if isinstance(value, list):
+        return [quieten(each, met) for each in value]
+    if isinstance(value, str):
+        return re.sub(ID, lambda found: met.setdefault(found.group(), f"ID{len(met)}"), quiet(value))
+    return value
+
+
+def join_streams(outputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Outputs in which texts of one stream that follow each other are one: where stock papermill cuts them is chance."""  # noqa: E501
+    joined: list[dict[str, Any]] = []
+    for one in outputs:
+        if joined and one["output_type"] == "stream" == joined[-1]["output_type"] and one["name"] == joined[-1]["name"]:
+            joined[-1]["text"] = [*"".join([*joined[-1]["text"], *one["text"]]).splitlines(keepends=True)]
+        else:
+            joined.append(copy.deepcopy(one))
+    return joined
+
+
+def comparable(notebook: dict[str, Any]) -> dict[str, Any]:
+    """A notebook without what differs between any two executions by the same engine: times, ids, addresses."""
+    made = copy.deepcopy(notebook)
+    for one in made["cells"]:
+        if {"injected-parameters", "papermill-error-cell-tag"} & set(one["metadata"].get("tags", [])):
+            one["id"] = "by papermill"
+        for key in ("start_time", "end_time", "duration"):
+            if one["metadata"].get("papermill", {}).get(key) is not None:
+                one["metadata"]["papermill"][key] = key
+        if "outputs" in one:
+            one["outputs"] = join_streams(one["outputs"])
+    for key in ("start_time", "end_time", "duration"):
+        made["metadata"]["papermill"][key] = key
+    widgets = made["metadata"].get("widgets", {}).get("application/vnd.jupyter.widget-state+json", {})
+    if "state" in widgets:  # they stand in the order of their random ids
+        widgets["state"] = sorted(
+            re.sub(ID, "ID", json.dumps(one, sort_keys=True)) for one in widgets["state"].values()
+        )
+    return quieten(made, {})
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
