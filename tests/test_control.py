@@ -303,7 +303,8 @@ def swept(project) -> Project:
                   imports=f"{EACH}\nimport pandas as pd")
     project.stage("02_train", 'rows: Input = "rows.rows"\nnotes: Input = "rows.notes"\ndepth: int = 3\n'
                   'rate: float = 0.5\nmodel: Output = "model"',
-                  "frame = load(rows)\nsave(model, {'depth': depth, 'total': depth * int(frame['n'].sum()), "
+                  "frame = load(rows)\nsave(model, {'depth': depth, 'rate': rate, "
+                  "'total': depth * int(frame['n'].sum()), "
                   "'columns': list(frame.columns), 'months': list(frame['months']), "
                   "'notes': [[key, value] for key, value in load(notes).items()]})")
     project.stage("03_score", 'model: Input = "train.model"\nmetrics: Output = "metrics"',
@@ -353,18 +354,19 @@ def test_a_sweep_executes_a_stage_and_what_follows_once_for_each_value(swept):
     """What is before runs once; the newest model is not one that was tried out; adopting one costs nothing."""
     swept.run("score", warm=True)
     model = content_of(swept, "train.model")
-    said = swept.run("score", "-p", "train.depth=3,5", "-p", "train.rate=0.1,0.5", "--sweep", warm=True)
+    said = swept.run("score", "-p", "train.depth=3,5", "-p", "train.rate=0.1,0.5", "-p", "rows.months=1,2", "--sweep",
+                     warm=True)
     statuses = swept.statuses()
     names = [f"[depth={depth},rate={rate}]" for depth in (3, 5) for rate in (0.1, 0.5)]
     assert list(statuses) == ["rows[months=1]", "rows[months=2]", "rows", *(f"train{each}" for each in names),
                               *(f"score{each}" for each in names)]
-    assert statuses["train[depth=3,rate=0.5]"] == "reused" and list(statuses.values()).count("done") == 1 + 3 + 2
+    assert statuses["train[depth=3,rate=0.5]"] == "reused" and list(statuses.values()).count("done") == 1 + 3 + 3
     assert content_of(swept, "train.model") == model
     assert content_of(swept, "train[depth=5,rate=0.1].model")["depth"] == 5
     table = swept.ask("status").said.partition("variants")[2].splitlines()
     columns = [each for each in table[1].split() if each != "peak_memory_mb"]
-    assert columns == ["train.depth", "train.rate", "status", "seconds", "train.model.depth", "train.model.total",
-                       "score.metrics.score"] and len(table[2:6]) == 4
+    assert columns == ["train.depth", "train.rate", "status", "seconds", "train.model.depth", "train.model.rate",
+                       "train.model.total", "score.metrics.score"] and len(table[2:6]) == 4
     assert table[5].split()[:3] == ["5", "0.5", "done"] and table[5].split()[-1] == "16.5"
     page = Path(said.rpartition("report: ")[2].strip()).read_text("utf-8")
     assert "<th>score.metrics.score</th>" in page and "16.5" in page
