@@ -104,10 +104,11 @@ class Chaos:
 
     def choose_victim(self, runner: subprocess.Popen[str]) -> tuple[int, str] | None:
         """The runner, or any other process of the project: a stage, a kernel, what they come from."""
-        others = {pid: name for pid, name in list_processes(self.project).items() if pid != runner.pid}
-        if self.chance.random() < 1 / 3:
-            return (runner.pid, "runner") if runner.poll() is None else None
-        return self.chance.choice(sorted(others.items())) if others else None
+        there = {pid: "runner" if pid == runner.pid else name for pid, name in list_processes(self.project).items()}
+        if not there:
+            return None
+        kind = self.chance.choice(sorted(set(there.values())))  # spare processes would be hit most, by their number
+        return self.chance.choice(sorted(one for one in there.items() if one[1] == kind))
 
     def kill(self, runner: subprocess.Popen[str]) -> None:
         """Kill somebody after a random moment, if there is anybody to kill by then."""
