@@ -118,7 +118,8 @@ def execute_stage(assignment: Assignment, tell: Callable[[dict[str, Any]], None]
         execute_notebook(*paths, parameters=spell(assignment.parameters),
                          engine_name="mlops_nb", kernel_name="python3", language="python", progress_bar=False, store_widget_state=False,
                          cwd=str(assignment.notebook.parent), kernel_environment=assignment.kernel_environment,
-                         kernel_log=str(assignment.output.with_suffix(".log")), tell=tell)
+                         kernel_log=str(assignment.output.with_suffix(".log")), tell=tell,
+                         limits={"memory_mb": assignment.memory_limit_mb})
     except (PapermillExecutionError, DeadKernelError):
         return find_failed_cell(assignment.output) or Ending("KernelDied", "the kernel died between two cells")
     except Exception as error:

@@ -33,7 +33,7 @@ class Limits:
 # %% ../nbs/api/110_limits.ipynb #5d36665a
 KINDS: dict[str, type[int] | type[float]] = {
     "retries": int, "retry_wait": float, "time_limit": float, "cell_time_limit": float, "memory_limit_mb": int}
-OTHERS = ("depends_on",)  # what else may stand beside the limits
+OTHERS = ("depends_on",)  # what else a notebook's metadata may hold
 
 
 def read_limit(key: str, value: Any) -> float:
@@ -51,13 +51,13 @@ def read_limit(key: str, value: Any) -> float:
     return kind(number)
 
 
-def read_declared(declared: Any) -> dict[str, float]:
+def read_declared(declared: Any, others: tuple[str, ...] = ()) -> dict[str, float]:
     """The limits among the keys of a section or of a notebook's metadata; raises ValueError that names the key."""
     if not isinstance(declared, dict):
         raise ValueError(f"{quote(declared)} is not a list of keys and values")
     for key in declared:
-        if key not in KINDS and key not in OTHERS:
-            raise ValueError(f"there is no `{key}`; {did_you_mean(key, [*KINDS, *OTHERS])}")
+        if key not in KINDS and key not in others:
+            raise ValueError(f"there is no `{key}`; {did_you_mean(key, [*KINDS, *others])}")
     return {key: read_limit(key, value) for key, value in declared.items() if key in KINDS}
 
 # %% ../nbs/api/110_limits.ipynb #2b74f932
@@ -67,7 +67,7 @@ def read_notebook_limits(notebook: Path) -> dict[str, float]:
     if '"mlops_nb"' not in text:
         return {}
     try:
-        return read_declared(json.loads(text)["metadata"].get("mlops_nb", {}))
+        return read_declared(json.loads(text)["metadata"].get("mlops_nb", {}), OTHERS)
     except ValueError as error:
         raise ContractError(f"{notebook}, metadata of the notebook, mlops_nb: {error}",
                             'write for example {"mlops_nb": {"retries": 2, "time_limit": 600}}') from None

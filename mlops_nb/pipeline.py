@@ -233,8 +233,10 @@ def describe_request(request: Request, selection: Selection) -> dict[str, Any]:
         checked = selection.values[stage][name]
         return str(checked if isinstance(checked, Path) and not request.sweep else value)
 
+    mapped = {f"{stage}.{one.mapped.name}" for stage, one in selection.graph.contracts.items() if one.mapped}
+    swept = {key for task in selection.tasks.values() for key in task.variant} - mapped
     return {"stages": list(request.stages), "sample": request.sample, "fresh": request.fresh, "sweep": request.sweep,
-            "resumes": request.resumes,
+            "swept": sorted(swept), "resumes": request.resumes,
             "parameters": {key: definite(key, value) for key, value in request.parameters.items()}}
 
 

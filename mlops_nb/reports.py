@@ -122,7 +122,8 @@ def show_variants(project: Project, record: dict[str, Any]) -> str:
     """The variants of a sweep as a table; empty for a run that is none."""
     rows = list_variants(project.state, record)
     columns = list(dict.fromkeys(key for row in rows for key in row))
-    return make_table(columns, [[show_cell(row.get(key)) for key in columns] for row in rows]) if rows else ""
+    values = [[show_cell(row.get(key)) for key in columns] for row in rows]
+    return f"<h2>Variants</h2>{make_table(columns, values)}" if rows else ""
 
 
 def write_report(project: Project, record: dict[str, Any]) -> Path:
@@ -134,6 +135,6 @@ def write_report(project: Project, record: dict[str, Any]) -> Path:
     body = (f"<h1>{html.escape(project.name)} · run {record['run']} · "
             f'<span class="{record["status"]}">{record["status"].replace("_", " ")}</span></h1>'
             + make_table(["", ""], list_facts(record)) + "<h2>Stages</h2>" + draw_timeline(record)
-            + show_variants(project, record) + make_table(["stage", "status", "cost", "notebook"], rows)
+            + make_table(["stage", "status", "cost", "notebook"], rows) + show_variants(project, record)
             + "\n".join(show_stage(project, stage) for stage in record["stages"] if not stage["reused_from"]))
     return write_page(page, f"{project.name} {record['run']}", body)

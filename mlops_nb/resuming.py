@@ -29,13 +29,12 @@ def list_unfinished(state: Path) -> list[str]:
 
 def find_unfinished(state: Path, name: str = "") -> dict[str, Any]:
     """The record of the run to resume: the one named, or the newest unfinished one; raises UsageError."""
-    if not name:
-        unfinished = list_unfinished(state)
-        if not unfinished:
-            raise UsageError("there is no run to resume: every run is done, or was resumed and is done",
-                             "start one with `mlops-nb run`")
-        name = unfinished[0]
-    record = find_run(state, name)
+    names = [name] if name else list_unfinished(state)
+    if not names:
+        raise UsageError("there is no run to resume: every run is done, or was resumed and is done",
+                         "start one with `mlops-nb run`")
+    records = (find_run(state, each) for each in names)
+    record = next((each for each in records if each["status"] != "running"), None) or find_run(state, names[0])
     if record["status"] == "done":
         raise UsageError(f"run {record['run']} is done; there is nothing to resume",
                          "see what it made with `mlops-nb status`, or start another with `mlops-nb run`")

@@ -39,8 +39,8 @@ def read_metrics(state: Path, digits: str) -> dict[str, float]:
 def list_variants(state: Path, record: dict[str, Any]) -> list[dict[str, Any]]:
     """A row for each variant of a sweep: its values, status, seconds, peak memory, and numbers as `stage.output.name`;
     empty for a run that is no sweep."""
-    asked = record["command"].get("parameters", {}) if record["command"].get("sweep") else {}
-    tasks = [(stage, {key: value for key, value in (stage["variant"] or {}).items() if key in asked})
+    swept = record["command"].get("swept", [])
+    tasks = [(stage, {key: value for key, value in (stage["variant"] or {}).items() if key in swept})
              for stage in record["stages"]]
     found = [values for _, values in tasks if values]
     whole = [values for number, values in enumerate(found) if values not in found[:number]

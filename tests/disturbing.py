@@ -40,6 +40,18 @@ def write_pipeline(project: Project) -> None:
           "save(score, {'error': round(float(errors.mean()), 3)})")
 
 
+def list_processes(project: Project) -> dict[int, str]:
+    """All processes of a project with what they are called, also those that are meant to outlive a run."""
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if f"MLOPS_NB_TEST={project.mark}".encode() in (folder / "environ").read_bytes().split(b"\0"):
+                found[int(folder.name)] = (folder / "comm").read_text().strip()
+        except OSError:
+            continue  # it ended while we looked
+    return found
+
+
 def find_last_run(project: Project) -> dict[str, Any] | None:
     """The record of the newest run, None when there is none."""
     from mlops_nb.errors import UsageError
@@ -90,23 +102,24 @@ class Chaos:
     reused: int = 0
     problems: list[str] = field(default_factory=list)
 
-    def choose_victim(self, runner: subprocess.Popen[str]) -> int | None:
+    def choose_victim(self, runner: subprocess.Popen[str]) -> tuple[int, str] | None:
         """The runner, or any other process of the project: a stage, a kernel, what they come from."""
-        others = [pid for pid in self.project.living() if pid != runner.pid]
-        if self.chance.random() < 1 / 3:
-            return runner.pid if runner.poll() is None else None
-        return self.chance.choice(others) if others else None
+        there = {pid: "runner" if pid == runner.pid else name for pid, name in list_processes(self.project).items()}
+        if not there:
+            return None
+        kind = self.chance.choice(sorted(set(there.values())))  # spare processes would be hit most, by their number
+        return self.chance.choice(sorted(one for one in there.items() if one[1] == kind))
 
     def kill(self, runner: subprocess.Popen[str]) -> None:
         """Kill somebody after a random moment, if there is anybody to kill by then."""
         time.sleep(self.chance.uniform(0, self.seconds))
         victim = self.choose_victim(runner)
         try:
-            name = Path(f"/proc/{victim}/comm").read_text().strip()
-            os.kill(victim or 0, signal.SIGKILL)
-        except (OSError, ProcessLookupError):
-            return  # it ended by itself in this very moment
-        self.killed["runner" if victim == runner.pid else name] += 1
+            if victim:
+                os.kill(victim[0], signal.SIGKILL)
+                self.killed[victim[1]] += 1
+        except ProcessLookupError:
+            pass  # it ended by itself in this very moment
 
     def is_unfinished(self) -> bool:
         """Is there a run to go on with?"""

@@ -1,15 +1,23 @@
 """Runs under control: limits, retries, resuming, sweeps, and what a run says while it goes on."""
 
+import contextlib
 import json
 import os
+import pty
+import re
+import shutil
 import signal
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
-from projects import Project, holding, is_living, wait_until
+from projects import IMPORTS, Project, cell, holding, is_living, wait_until, write_notebook
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 MAKE = ("01_make", 'count: int = 3\nrows: Output = "rows"', "save(rows, {'n': count})")
 # A cell that fails as often as the file `failures` says, each time in another way.
@@ -294,7 +302,8 @@ def swept(project) -> Project:
                   imports=f"{EACH}\nimport pandas as pd")
     project.stage("02_train", 'rows: Input = "rows.rows"\nnotes: Input = "rows.notes"\ndepth: int = 3\n'
                   'rate: float = 0.5\nmodel: Output = "model"',
-                  "frame = load(rows)\nsave(model, {'depth': depth, 'total': depth * int(frame['n'].sum()), "
+                  "frame = load(rows)\nsave(model, {'depth': depth, 'rate': rate, "
+                  "'total': depth * int(frame['n'].sum()), "
                   "'columns': list(frame.columns), 'months': list(frame['months']), "
                   "'notes': [[key, value] for key, value in load(notes).items()]})")
     project.stage("03_score", 'model: Input = "train.model"\nmetrics: Output = "metrics"',
@@ -344,18 +353,19 @@ def test_a_sweep_executes_a_stage_and_what_follows_once_for_each_value(swept):
     """What is before runs once; the newest model is not one that was tried out; adopting one costs nothing."""
     swept.run("score", warm=True)
     model = content_of(swept, "train.model")
-    said = swept.run("score", "-p", "train.depth=3,5", "-p", "train.rate=0.1,0.5", "--sweep", warm=True)
+    said = swept.run("score", "-p", "train.depth=3,5", "-p", "train.rate=0.1,0.5", "-p", "rows.months=1,2", "--sweep",
+                     warm=True)
     statuses = swept.statuses()
     names = [f"[depth={depth},rate={rate}]" for depth in (3, 5) for rate in (0.1, 0.5)]
     assert list(statuses) == ["rows[months=1]", "rows[months=2]", "rows", *(f"train{each}" for each in names),
                               *(f"score{each}" for each in names)]
-    assert statuses["train[depth=3,rate=0.5]"] == "reused" and list(statuses.values()).count("done") == 1 + 3 + 2
+    assert statuses["train[depth=3,rate=0.5]"] == "reused" and list(statuses.values()).count("done") == 1 + 3 + 3
     assert content_of(swept, "train.model") == model
     assert content_of(swept, "train[depth=5,rate=0.1].model")["depth"] == 5
     table = swept.ask("status").said.partition("variants")[2].splitlines()
-    assert table[1].split() == ["train.depth", "train.rate", "status", "seconds", "peak_memory_mb",
-                                "train.model.depth", "train.model.total", "score.metrics.score"]
-    assert len(table[2:6]) == 4
+    columns = [each for each in table[1].split() if each != "peak_memory_mb"]
+    assert columns == ["train.depth", "train.rate", "status", "seconds", "train.model.depth", "train.model.rate",
+                       "train.model.total", "score.metrics.score"] and len(table[2:6]) == 4
     assert table[5].split()[:3] == ["5", "0.5", "done"] and table[5].split()[-1] == "16.5"
     page = Path(said.rpartition("report: ")[2].strip()).read_text("utf-8")
     assert "<th>score.metrics.score</th>" in page and "16.5" in page
@@ -427,3 +437,245 @@ def test_dates_and_odd_texts_as_elements(project):
     assert "make[days=2013-07-02]" in project.statuses()
     run = project.state / "runs" / project.status()["run"]
     assert len(list(run.glob("*.ipynb"))) == 6 and not list(run.parent.glob("*.ipynb"))
+
+
+# What a run says
+
+
+@pytest.fixture(scope="module")
+def told(make_shared_project) -> Project:
+    """A project that was run twice: a first stage is reused, one needs two tries, one fails, one runs beside them."""
+    project = make_shared_project("told")
+    project.configure("[stage.shaky]\nretries = 1\nretry_wait = 0.1")
+    project.stage("01_first", 'made: Output = "made"', "save(made, [1])")
+    project.stage("02_shaky", 'got: Input = "first.made"\nmade: Output = "made"', FAILING,
+                  "save(made, pd.DataFrame({'metric': ['auc <b>'], 'value': [0.712345]}))",
+                  imports="import pandas as pd")
+    project.stage("03_beside", 'got: Input = "first.made"\nmade: Output = "made"', "print('two\\nlines')",
+                  "save(made, {'n': 1})")
+    project.stage("04_wrong #1", 'got: Input = "beside.made"\nmade: Output = "made"', "raise KeyError('<script>')")
+    project.run("first", warm=True)
+    (project.root / "failures").write_text("1")
+    return project
+
+
+@pytest.fixture(scope="module")
+def told_events(told) -> list[dict[str, Any]]:
+    answer = told.ask("run", "--json")
+    assert answer.code == 1, answer
+    return events_of(answer)
+
+
+def test_every_event_is_documented(told_events):
+    """The table in the pipeline's notebook names each event and each of its keys."""
+    notebook = json.loads((Path(__file__).parent.parent / "nbs/api/304_pipeline.ipynb").read_text("utf-8"))
+    text = next(source for one in notebook["cells"] if "| `run-started` |" in (source := "".join(one["source"])))
+    said = {line.split("`")[1]: line for line in text.splitlines() if line.startswith("| `")}
+    assert {event["event"] for event in told_events} >= {"run-started", "stage-started", "cell", "stage-retry",
+                                                         "stage-ended", "run-ended"}
+    for event in told_events:
+        for key in set(event) - {"event", "run", "time", "stage"}:
+            assert f"`{key}`" in said[event["event"]], (event["event"], key)
+        assert ("stage" in event) == (event["event"] not in ("run-started", "run-ended", "exported"))
+    cells = [(event["cell"], event["cells"]) for event in told_events if event["event"] == "cell"]
+    assert all(0 < cell <= cells for cell, cells in cells)
+
+
+def test_the_page_of_a_run(told, told_events):
+    """Everything it links to is there; it draws what ran when; each try has its place; what is not ours is text."""
+    page = Path(told_events[-1]["report"])
+    text, links = page.read_text("utf-8"), set()
+    for link in re.findall(r'href="([^"]*)"', text):
+        path, _, anchor = link.partition("#")
+        target = (page.parent / unquote(path)).read_text("utf-8") if path else text
+        assert not anchor or f'id="{anchor}"' in target
+        links.add(unquote(path))
+    assert {"02_shaky.attempt1.html", "02_shaky.html", "03_beside.html", "04_wrong #1.html"} <= links
+    assert any(link.startswith("../") and link.endswith("/01_first.html") for link in links)
+    bars = re.findall(r'<rect class="(\w+)"', text)
+    assert sorted(bars) == ["done", "done", "failed", "failed", "reused"]
+    assert "2 tries" in text and "1 failures to go" in text and "0.7123" in text and "auc &lt;b&gt;" in text
+    assert "<script" not in text and 'src="http' not in text and "&lt;script&gt;" in text
+    shown = (page.parent / "03_beside.html").read_text("utf-8")
+    assert "two\nlines" in shown and '<span class="text">&#x27;two\\nlines&#x27;</span>' in shown
+
+
+def test_a_run_in_which_nothing_changed_renders_nothing(told, told_events):
+    answer = told.ask("run", "first", "shaky", "beside", "--json")
+    folder = Path(events_of(answer)[-1]["report"]).parent
+    assert [path.name for path in folder.glob("*.html")] == ["report.html"] and not list(folder.glob("*.ipynb"))
+    text = (folder / "report.html").read_text("utf-8")
+    assert "<svg" not in text and text.count(">reused</span>") == 3
+
+
+def test_lines_in_a_log(told, told_events):
+    (told.root / "failures").write_text("1")
+    answer = told.ask("run", "shaky", "--fresh")
+    assert answer.code == 0
+    lines = answer.out.splitlines()
+    assert re.fullmatch(r"run \S+ in development: 2 stages", lines[0])
+    assert "= first reused" in lines and "→ shaky: asked for with --fresh" in lines
+    assert "↻ shaky: try 1 of 2 failed, the next one begins in 0.1 s" in lines
+    assert any(re.fullmatch(r"✓ shaky done \d+\.\d s(, [\d,]+ MB)?", line) for line in lines)
+    assert "\x1b" not in answer.out
+
+
+def test_a_table_in_a_terminal(told, told_events):
+    """A line a stage with its cell and its seconds, while it runs; and at the end the table that stays."""
+    ours, theirs = pty.openpty()
+    process = told.start("run", "beside", "--fresh", stdin=theirs, stdout=theirs, stderr=theirs, text=False)
+    os.close(theirs)
+    said = b""
+    with contextlib.suppress(OSError):  # how a terminal tells that nobody is there any more
+        while part := os.read(ours, 65536):
+            said += part
+    os.close(ours)
+    assert process.wait(60) == 0
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", said.decode())
+    assert re.search(r"beside +… running +\d+ s +", shown) and re.search(r"first += reused", shown)
+    assert re.search(r"beside +✓ done +\d+\.\d s", shown.rpartition("why")[2])
+    assert "report: " in shown
+
+
+def test_outputs_as_they_come_and_a_limit_on_memory(project):
+    project.configure("[stage.greedy]\nmemory_limit_mb = 400")
+    project.stage("01_says", 'made: Output = "made"', "print('one')\nprint('two', end='')", "print(' three')",
+                  "save(made, [1])")
+    project.stage("02_greedy", 'made: Output = "made"', "save(made, [len(bytearray(600_000_000))])")
+    answer = project.ask("run", "--show-output")
+    assert answer.code == 1
+    assert [line for line in answer.out.splitlines() if "│" in line] == ["says │ one", "says │ two three"]
+    assert "greedy, cell 4 failed: MemoryLimit: the stage may take 400 MB (memory_limit_mb)" in answer.said
+    assert record_of(project, "says")["usage"]["peak_memory_mb"] > 0
+    events = events_of(project.ask("run", "says", "--fresh", "--json"))
+    assert "one" in "".join(event["text"] for event in events if event["event"] == "output")
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(400, "dark"), (1200, "light")])
+def test_a_page_is_no_wider_than_its_window(told, told_events, width, scheme):
+    if not CHROMIUM or find_spec("playwright") is None:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)("chromium or playwright is missing")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        for name in ("report", "02_shaky"):
+            page.goto(Path(told_events[-1]["report"]).with_name(f"{name}.html").as_uri())
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+        page.goto(Path(told_events[-1]["report"]).as_uri())
+        sizes = page.evaluate("[...document.querySelectorAll('.timeline text')]"
+                              ".map(one => one.getBoundingClientRect().height)")
+        assert min(sizes) >= 10, "letters of the chart are as large in a narrow window as in a wide one"
+        browser.close()
+    assert not [address for address in asked if not address.startswith(("file:", "data:"))]
+
+
+# Odd notebooks and places
+
+
+def test_a_notebook_of_five_thousand_cells(project):
+    """Most of it is text; it is planned, run and shown like any other."""
+    cells = [cell("code", IMPORTS), cell("code", 'made: Output = "made"', "parameters")]
+    cells += [cell("markdown", f"## Step {number}\n\nSome words.") for number in range(4970)]
+    cells += [cell("code", f"x = {number}") for number in range(27)] + [cell("code", "save(made, [x])")]
+    write_notebook(project.root / "nbs/stages/01_long.ipynb", cells)
+    assert "long" in project.ask("plan").said
+    said = project.run(warm=True)
+    page = Path(said.rpartition("report: ")[2].strip()).with_name("01_long.html")
+    assert page.read_text("utf-8").count("<h2>Step") == 4970 and page.stat().st_size < 2_000_000
+    assert project.statuses() == {"long": "done"} and content_of(project, "long.made") == [26]
+
+
+def test_a_page_of_five_thousand_cells_of_code(tmp_path):
+    from mlops_nb.rendering import write_notebook_page
+
+    cells = [cell("code", f"x = {number}  # a line\nprint(x)") for number in range(5000)]
+    for number, one in enumerate(cells):
+        one["outputs"] = [{"output_type": "stream", "name": "stdout", "text": f"{number}\n"}]
+    page = write_notebook_page(write_notebook(tmp_path / "01_long.ipynb", cells))
+    assert page.read_text("utf-8").count('class="output"') == 5000 and page.stat().st_size < 2_500_000
+
+
+def test_an_output_of_thirty_megabytes(project):
+    """It is kept out of the page; the other outputs are in it, and the run's page is small."""
+    project.stage("01_loud", 'made: Output = "made"', "print('before')", "print('x' * 30_000_000)", "print('after')",
+                  "save(made, [1])")
+    said = project.run(warm=True)
+    report = Path(said.rpartition("report: ")[2].strip())
+    text = report.with_name("01_loud.html").read_text("utf-8")
+    assert len(text) < 11_000_000 and "before" in text and "after" in text and report.stat().st_size < 100_000
+
+
+def test_an_output_of_two_hundred_megabytes_is_kept_out_of_the_page(tmp_path):
+    """A notebook of that size is not even read: the page says how large it is, and links to it."""
+    from mlops_nb.rendering import write_notebook_page
+
+    one = cell("code", "print('x' * 200_000_000)")
+    one["outputs"] = [{"output_type": "stream", "name": "stdout", "text": "x" * 200_000_000}]
+    page = write_notebook_page(write_notebook(tmp_path / "01 loud.ipynb", [one]))
+    text = page.read_text("utf-8")
+    assert len(text) < 10_000 and "has 200 MB" in text and 'href="01%20loud.ipynb"' in text
+
+
+def test_paths_of_more_than_250_characters(make_project):
+    """The project's folder is that deep, a stage's name is that long, and another one's in letters of three bytes."""
+    project = make_project("/".join(["a folder with a long name " + "x" * 50] * 4))
+    assert len(str(project.root)) > 250
+    long, korean = "y" * 240, "가" * 78
+    project.stage(f"01_{long}", 'parts: Each[str] = ["a", "b"]\nmade: Output = "made"', "save(made, parts)",
+                  imports=EACH)
+    project.stage(f"02_{korean}", f'got: Input = "{long}.made"\nmade: Output = "made"', FAILING,
+                  "save(made, list(load(got)))")
+    project.configure(f"[stage.{korean}]\nretries = 1\nretry_wait = 0")
+    (project.root / "failures").write_text("1")
+    project.run(warm=True)
+    assert project.statuses() == {f"{long}[parts=a]": "done", f"{long}[parts=b]": "done", long: "done", korean: "done"}
+    assert content_of(project, f"{korean}.made") == ["a", "b"]
+    folder = project.state / "runs" / project.status()["run"]
+    assert len(list(folder.glob("*.ipynb"))) == 4 and len(list(folder.glob("*.html"))) == 5
+
+
+def test_stages_whose_names_differ_by_case(project):
+    project.stage("01_make", 'made: Output = "made"', "save(made, ['small'])")
+    project.stage("02_Make", 'got: Input = "make.made"\nmade: Output = "made"', "save(made, [*load(got), 'large'])")
+    project.run(warm=True)
+    assert project.statuses() == {"make": "done", "Make": "done"}
+    assert content_of(project, "make.made") == ["small"] and content_of(project, "Make.made") == ["small", "large"]
+    assert "did you mean `Make`" in project.ask("run", "MAke").said
+
+
+def test_a_clock_that_jumps(project, monkeypatch):
+    """It goes back an hour each time that somebody looks. Durations and the chart go by another clock, limits too."""
+    from datetime import UTC, datetime, timedelta
+    from itertools import count
+
+    jumps = count()
+
+    def jumping() -> str:
+        moment = datetime.now(UTC) - timedelta(hours=next(jumps))
+        return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+    for module in ("mlops_nb.pipeline", "mlops_nb.runs", "mlops_nb.artifacts"):
+        monkeypatch.setattr(f"{module}.utc_now", jumping)
+    project.configure("[stage.make]\ntime_limit = 60\nretries = 1\nretry_wait = 0.1")
+    project.stage(*MAKE[:2], FAILING, MAKE[2])
+    project.stage("02_use", 'got: Input = "make.rows"\nmade: Output = "made"', "save(made, load(got))")
+    (project.root / "failures").write_text("1")
+    said = project.run(warm=True)
+    assert project.statuses() == {"make": "done", "use": "done"}
+    assert all(0 < one["seconds"] < 60 for one in project.status()["stages"])
+    text = Path(said.rpartition("report: ")[2].strip()).read_text("utf-8")
+    assert all(0 <= float(at) <= 100 for at in re.findall(r'<rect class="\w+" x="([\d.-]+)%"', text))
+    project.run(warm=True)
+    assert sum(bool(row["reused_from"]) for row in project.query("SELECT reused_from FROM stage_runs")) == 2
+
+
+def test_a_read_only_state_says_so_when_resuming(stuck):
+    """Nothing is begun, and the mend names the variable by which the state goes elsewhere."""
+    stuck.run(code=1, warm=True)
+    stuck.environment["MLOPS_NB_STATE"] = "/proc/no such place"
+    answer = stuck.ask("run", "--resume")
+    assert answer.code == 1 and "MLOPS_NB_STATE" in answer.said
