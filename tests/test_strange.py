@@ -275,8 +275,8 @@ def say(folder: Path, source: str) -> str:
 
 def test_an_edited_module_of_the_project_is_what_the_next_kernel_runs(package):
     assert say(package, "from own.code import answer; print(answer())") == "old"
-    (package / "own/code.py").write_text("def answer():\n    return 'new'\n")
-    assert say(package, "from own.code import answer; print(answer())") == "new"
+    (package / "own/code.py").write_text("def answer():\n    return 'new one'\n")
+    assert say(package, "from own.code import answer; print(answer())") == "new one"
 
 
 @pytest.mark.parametrize("how", ["edited in place", "installed anew"])
