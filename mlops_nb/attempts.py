@@ -120,6 +120,8 @@ class Active:
         for event in events:
             if event["event"] == "cell":
                 self.cell, self.cell_began = event["cell"], time.monotonic()
+            elif event["event"] == "workplace" and event["worker"]:  # it has waited for a worker until now
+                self.began, self.cell_began = time.monotonic(), math.inf
         return events
 
     def keep_time(self) -> None:
