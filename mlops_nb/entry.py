@@ -22,7 +22,8 @@ def follow(fork: Fork) -> int:
         signal.signal(number, lambda number, _: os.kill(fork.pid, number))
     code = fork.wait()
     if code < 0:  # it was killed: so are we, for whoever asks how we ended
-        signal.signal(-code, signal.SIG_DFL)
+        if -code != signal.SIGKILL:
+            signal.signal(-code, signal.SIG_DFL)
         os.kill(os.getpid(), -code)
     return code
 

@@ -46,13 +46,7 @@ class ChannelKernel(IPythonKernel):
     _supports_kernel_subshells = False
 
     def _abort_queues(self, subshell_id: str | None = None) -> None:
-        waiting = [self.requests.get_nowait() for _ in range(self.requests.qsize())]
-        for request in waiting:
-            if request and request["header"]["msg_type"] == "execute_request":
-                self._send_abort_reply(None, request, [])
-                self._publish_status("idle", "shell", request)
-            else:
-                self.requests.put_nowait(request)
+        self._aborting = True  # for good: the cells that are still on their way are not to run either
 
     def sort(self, request: dict[str, Any]) -> None:
         """Put a request in the queue; a comm message does not wait for the cell that is at work."""

@@ -269,7 +269,8 @@ def grow_up(project: Project | None) -> str:
 
 def serve(listener: int, root: str, path: str) -> None:
     """The life of a nursery that listens at descriptor `listener`, for the project at `root`."""
-    logging.basicConfig(format="%(asctime)s %(message)s")
+    log.addHandler(logging.StreamHandler())  # its own, and not the root's: how copies log is their own affair
+    log.propagate = False
     sys.path[:] = [folder for folder in sys.path if folder]
     gc.disable()
     call_oneself("mlops_nb nest")

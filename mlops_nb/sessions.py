@@ -41,6 +41,11 @@ class LineSession(Session):
 
     def __init__(self, **traits: Any):
         super().__init__(**traits)
+        self.renew_lock()
+        os.register_at_fork(after_in_child=self.renew_lock)
+
+    def renew_lock(self) -> None:
+        """A new lock: in a process that a cell has forked, the thread that held the old one does not exist."""
         self.lock = threading.RLock()
 
     def open(self, channel: socket.socket) -> None:
@@ -151,6 +156,19 @@ class Publisher(IOPubThread):
 # %% ../nbs/api/114_sessions.ipynb #45cebd6f
 class ChannelStream(OutStream):
     """Standard output or error of a kernel, with what C code and other programs write to the descriptor."""
+
+    def __init__(self, *words: Any, **options: Any) -> None:
+        self.renew_lock()
+        os.register_at_fork(after_in_child=self.renew_lock)
+        super().__init__(*words, **options)
+
+    def renew_lock(self) -> None:
+        """A new lock: in a process that a cell has forked, the thread that held the old one does not exist."""
+        self.sending = threading.RLock()
+
+    def _flush(self) -> None:
+        with self.sending:
+            super()._flush()
 
     def _watch_pipe_fd(self) -> None:
         self.decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")

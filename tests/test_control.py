@@ -353,8 +353,9 @@ def test_a_sweep_executes_a_stage_and_what_follows_once_for_each_value(swept):
     assert content_of(swept, "train.model") == model
     assert content_of(swept, "train[depth=5,rate=0.1].model")["depth"] == 5
     table = swept.ask("status").said.partition("variants")[2].splitlines()
-    assert table[1].split() == ["train.depth", "train.rate", "status", "seconds", "train.model.depth",
-                                "train.model.total", "score.metrics.score"] and len(table[2:6]) == 4
+    assert table[1].split() == ["train.depth", "train.rate", "status", "seconds", "peak_memory_mb",
+                                "train.model.depth", "train.model.total", "score.metrics.score"]
+    assert len(table[2:6]) == 4
     assert table[5].split()[:3] == ["5", "0.5", "done"] and table[5].split()[-1] == "16.5"
     page = Path(said.rpartition("report: ")[2].strip()).read_text("utf-8")
     assert "<th>score.metrics.score</th>" in page and "16.5" in page

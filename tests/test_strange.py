@@ -160,7 +160,7 @@ def test_a_kernel_that_dies_is_noticed_at_once_and_named(tmp_path, source, how):
     with pytest.raises(DeadKernelError):
         execute(tmp_path, cell("code", "x = 1"), cell("code", source), cell("code", "print('never')"))
     cells = json.loads((tmp_path / "out.ipynb").read_text("utf-8"))["cells"]
-    assert [one["metadata"]["papermill"]["status"] for one in cells] == ["completed", "failed", "completed"]
+    assert [one["metadata"]["papermill"]["status"] for one in cells] == ["completed", "failed", "pending"]
     assert how in cells[1]["outputs"][-1]["evalue"] and cells[2]["outputs"] == []
 
 
