@@ -1,4 +1,4 @@
-"""Stages as tasks of a Dask cluster: what one costs over the local runner, how it scales, what a scheduler can carry."""
+"""Stages as tasks of a Dask cluster: what one costs, how it scales, what a scheduler can carry."""
 
 import json
 import subprocess
@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -36,31 +37,27 @@ COMPUTES = "import time\nuntil = time.process_time() + 1\nwhile time.process_tim
 # Projects
 
 
-def write_project(root: Path) -> Path:
-    """A project without stages."""
-    (root / "nbs" / "stages").mkdir(parents=True)
-    (root / "settings.ini").write_text("[project]\nname = spread\n")
-    return root
-
-
 def write_wide(root: Path, stages: int, source: str) -> None:
     """So many stages that need nothing of each other, each of one second."""
     for number in range(stages):
-        write_stage(write_or_find(root) / f"{number:03}_s{number:03}.ipynb", f'number: int = {number}\nmade: Output = "made"',
-                    source, "save(made, [number])")
+        write_stage(stages_of(root) / f"{number:03}_s{number:03}.ipynb",
+                    f'number: int = {number}\nmade: Output = "made"', source, "save(made, [number])")
 
 
 def write_chain(root: Path, stages: int) -> None:
     """So many stages that do nothing, each after the one before."""
     for number in range(stages):
         need = f'last: Input = "s{number - 1:03}.made"\n' if number else ""
-        write_stage(write_or_find(root) / f"{number:03}_s{number:03}.ipynb", f'{need}number: int = {number}\nmade: Output = "made"',
-                    "save(made, [number])")
+        write_stage(stages_of(root) / f"{number:03}_s{number:03}.ipynb",
+                    f'{need}number: int = {number}\nmade: Output = "made"', "save(made, [number])")
 
 
-def write_or_find(root: Path) -> Path:
-    """The folder of a project's stages."""
-    return (root if root.exists() else write_project(root)) / "nbs" / "stages"
+def stages_of(root: Path) -> Path:
+    """The folder of a project's stages; the project is made when it is not there."""
+    folder = root / "nbs" / "stages"
+    folder.mkdir(parents=True, exist_ok=True)
+    (root / "settings.ini").write_text("[project]\nname = spread\n")
+    return folder
 
 
 # Clusters
@@ -76,8 +73,8 @@ def cluster(here: Place, workers: int, state: Path) -> Iterator[str]:
     def start(name: str, *words: str) -> None:
         (folder / name).mkdir()
         with open(folder / name / "log", "wb") as log:
-            made.append(subprocess.Popen([DASK, *words, "--host", "127.0.0.1", "--no-dashboard"], cwd=folder / name, stdout=log,
-                                         stderr=log, env=here.environment | {"MLOPS_NB_STATE": str(state)}))
+            made.append(subprocess.Popen([DASK, *words, "--host", "127.0.0.1", "--no-dashboard"], cwd=folder / name,
+                                         stdout=log, stderr=log, env=here.environment | {"MLOPS_NB_STATE": str(state)}))
 
     try:
         start("scheduler", "scheduler", "--port", "0", "--scheduler-file", str(folder / "address.json"))
@@ -109,14 +106,13 @@ def wait_for(look: Any) -> Any:
 
 def run(here: Place, root: Path, *words: str) -> float:
     """The seconds between the first stage's start and the last one's end, of a run in which all are computed."""
-    done = subprocess.run([BIN / "mlops-nb", "run", "--fresh", "--json", *words], cwd=root, capture_output=True, text=True,
-                          env=here.environment, check=False)
+    done = subprocess.run([BIN / "mlops-nb", "run", "--fresh", "--json", *words], cwd=root, capture_output=True,
+                          text=True, env=here.environment, check=False)
     if done.returncode:
         raise Absent(f"the run ended with {done.returncode}: {done.stderr.strip()[-300:]}")
-    times = [json.loads(line)["time"] for line in done.stdout.splitlines() if '"stage-started"' in line or '"stage-ended"' in line]
-    from datetime import datetime
-
-    moments = [datetime.fromisoformat(each.replace("Z", "+00:00")) for each in times]
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    kinds = ("stage-started", "stage-ended")
+    moments = [datetime.fromisoformat(one["time"]) for one in events if one["event"] in kinds]
     return (max(moments) - min(moments)).total_seconds()
 
 
@@ -193,7 +189,8 @@ found["kB of an order"] = len(dumps(orders[-1])) / 1000
 found["writing transactions a stage"] = sum(map(bool, writes)) / stages
 found["reading transactions a stage"] = sum(not each for each in writes) / stages
 found["messages a stage"] = len(messages) / stages
-found["kB of an executed notebook"] = sum(len(Path(each["notebook"]).read_bytes()) for each in record["stages"]) / stages / 1000
+sizes = [len(Path(each["notebook"]).read_bytes()) for each in record["stages"]]
+found["kB of an executed notebook"] = sum(sizes) / stages / 1000
 
 order = {**orders[-1], "padding": b""}
 client = Client(address)

@@ -88,8 +88,7 @@ PATIENCE = 4.0  # seconds between asking a work to stop and killing it
 
 @dataclass
 class Active:
-    """A task that is running: its `Work` at a workplace, what it was told, which try it is,
-    and where it stands."""
+    """A task that is running: its `Work` at a workplace, what it was told, which try it is, and where it stands."""
 
     task: Task
     reason: str
