@@ -12,6 +12,7 @@ import errno
 import json
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -125,6 +126,11 @@ def put_in_place(making: Path, target: Path) -> None:
         try:
             making.rename(target)
             return
+        except FileNotFoundError:
+            if not making.exists():
+                raise
+            target.parent.mkdir(exist_ok=True)  # `mlops-nb gc` has just taken the empty folder away
+            continue
         except OSError as error:
             if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
                 raise  # there already is no failure: another process kept the same content
@@ -171,7 +177,11 @@ def fetch_object(state: Path, content_hash: str) -> Path:
 
 def find_object(state: Path, digits: str) -> Path:
     """The folder of the content whose hash begins with `digits`; raises ArtifactError when there is not exactly one."""
-    found = sorted((state / "objects" / digits[:2]).glob(f"{digits}*"))
+    found: list[Path] = []
+    for pause in (0.0, 0.02, 0.1, 0.3):  # `mlops-nb gc` puts back what it finds in use after all
+        time.sleep(pause)
+        if found := sorted((state / "objects" / digits[:2]).glob(f"{digits}*")):
+            break
     shared = open_shared(state) if not found else None
     elsewhere = shared.find(digits) if shared else []
     if len(found) + len(elsewhere) != 1:

@@ -19,7 +19,8 @@ from typing import Any
 from jupyter_client.kernelspec import KernelSpecManager
 from papermill.engines import NBClientEngine
 
-from .client import Channel, ChannelClient, Manager, StockClient, Tell
+from .channels import Channel
+from .client import ChannelClient, Manager, StockClient, Tell
 from .forks import Fork, ForkError, ask
 
 log = logging.getLogger("mlops_nb.execution")

@@ -193,7 +193,7 @@ def test_a_server_that_restarts_in_the_middle_of_a_run(team, server, database, h
     server.stop(how)
     try:
         hold.unlink()  # the stage ends while there is nobody to tell
-        wait_until(lambda: list(team.state.glob("runs/*/process/slow.result.json")), "the stage has ended")
+        wait_until(lambda: list(team.state.glob("runs/*/process/*slow.result.json")), "the stage has ended")
     finally:
         server.start()
     answer = team.finish(process)
