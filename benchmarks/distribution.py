@@ -154,11 +154,10 @@ import json, sys, time
 import sqlalchemy as sa
 from pathlib import Path
 from distributed import Client
-from mlops_nb.parcels import Warehouse, pack_order
 from mlops_nb.settings import read_project
-from mlops_nb.attempts import make_assignment
 from mlops_nb.distribution import DaskWorkplace
 from mlops_nb.pipeline import run_pipeline
+from mlops_nb.runs import Recorder
 from mlops_nb.selection import Request
 
 root, address, tasks = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
@@ -178,24 +177,32 @@ class Counting(DaskWorkplace):
         super().pass_on(message)
 
 
-before, used = sum(1 for _ in project.state.glob("objects/??/*")), time.process_time()
+run_pipeline(project, Request(fresh=True), workplace=Counting(address, project))  # imports are no stage's cost
+for each in (orders, writes, messages):
+    each.clear()
+used = time.process_time()
 record = run_pipeline(project, Request(fresh=True), workplace=Counting(address, project))
 stages = len(record["stages"])
 assert record["status"] == "done", record
 found["ms of the runner's processor a stage"] = (time.process_time() - used) / stages * 1000
-found["contents kept a stage"] = (sum(1 for _ in project.state.glob("objects/??/*")) - before) / stages
 from distributed.protocol.pickle import dumps
 found["kB of an order"] = len(dumps(orders[-1])) / 1000
 found["writing transactions a stage"] = sum(map(bool, writes)) / stages
 found["reading transactions a stage"] = sum(not each for each in writes) / stages
 found["messages a stage"] = len(messages) / stages
-sizes = [len(Path(each["notebook"]).read_bytes()) for each in record["stages"]]
-found["kB of an executed notebook"] = sum(sizes) / stages / 1000
+left = [path.stat().st_size for path in Path(record["report"]).parent.rglob("*") if path.is_file()]
+found["files a stage leaves in its run's folder"] = len(left) / stages
+found["kB a stage leaves in its run's folder"] = sum(left) / stages / 1000
 
-order = {**orders[-1], "padding": b""}
+recorder = Recorder(project, record["run"], "development")
+began = time.perf_counter()
+for _ in range(tasks // 10):
+    recorder.note(record["stages"][0]["stage"], seconds=1.0)
+found["writing transactions a second"] = tasks // 10 / (time.perf_counter() - began)
+
 client = Client(address)
 began = time.perf_counter()
-futures = client.map(lambda number, order: number, range(tasks), order=order, pure=False, batch_size=200)
+futures = [client.submit(len, {**orders[-1], "token": str(number)}, pure=False) for number in range(tasks)]
 client.gather(futures)
 found["tasks a second"] = tasks / (time.perf_counter() - began)
 del futures
@@ -232,7 +239,8 @@ def measure_scheduler(here: Place, size: Size) -> Iterator[Row]:
             raise Absent(f"the probe failed: {done.stderr.strip()[-300:]}")
     for name, figure in json.loads(done.stdout.splitlines()[-1]).items():
         words = {"tasks a second": "empty tasks through one scheduler, with orders of this size",
-                 "messages a second": "messages through one scheduler"}
+                 "messages a second": "messages through one scheduler",
+                 "writing transactions a second": "writing transactions into SQLite, one writer"}
         unit = "/s" if name.endswith("second") else name.split()[0] if name[:2] in ("kB", "ms") else ""
         yield compare(words.get(name, name), [round(figure, 2)], [], unit=unit)
 

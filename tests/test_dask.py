@@ -361,5 +361,5 @@ def test_nobody_answers(project, tmp_path):
 def test_dask_on_this_machine(project):
     """`--on dask`: scheduler and workers come and go with the run."""
     project.stage("01_make", MADE, "save(made, [number])")
-    project.run("--on", "dask", "-p", "make.number=21")
+    project.run("--on", "dask", "--jobs", "1", "-p", "make.number=21")
     assert project.statuses() == {"make": "done"}
