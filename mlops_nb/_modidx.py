@@ -134,6 +134,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'mlops_nb.clusters.ClusterError': ('api/clusters.html#clustererror', 'mlops_nb/clusters.py'),
                                    'mlops_nb.clusters.connect': ('api/clusters.html#connect', 'mlops_nb/clusters.py'),
                                    'mlops_nb.clusters.describe_refused': ('api/clusters.html#describe_refused', 'mlops_nb/clusters.py'),
+                                   'mlops_nb.clusters.import_dask': ('api/clusters.html#import_dask', 'mlops_nb/clusters.py'),
                                    'mlops_nb.clusters.start_cluster': ('api/clusters.html#start_cluster', 'mlops_nb/clusters.py')},
             'mlops_nb.collection': { 'mlops_nb.collection.collect_file': ('api/collection.html#collect_file', 'mlops_nb/collection.py'),
                                      'mlops_nb.collection.describe_package': ( 'api/collection.html#describe_package',

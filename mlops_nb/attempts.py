@@ -88,8 +88,7 @@ PATIENCE = 4.0  # seconds between asking a work to stop and killing it
 
 @dataclass
 class Active:
-    """A task that is running: its `Work` at a workplace, what it was told, which try it is,
-    and where it stands."""
+    """A task that is running: its `Work` at a workplace, what it was told, which try it is, and where it stands."""
 
     task: Task
     reason: str
@@ -120,6 +119,8 @@ class Active:
         for event in events:
             if event["event"] == "cell":
                 self.cell, self.cell_began = event["cell"], time.monotonic()
+            elif event["event"] == "workplace" and event["worker"]:  # it has waited for a worker until now
+                self.began, self.cell_began = time.monotonic(), math.inf
         return events
 
     def keep_time(self) -> None:

@@ -143,7 +143,7 @@ def pack_order(warehouse: Warehouse, assignment: Assignment, libraries: dict[str
             "no_preload": " ".join(project.no_preload)}
     told = Path(assignment.kernel_environment["MLOPS_NB_RUN"])
     own = {"MLOPS_NB_PROJECT", "MLOPS_NB_STATE", "MLOPS_NB_RUN", "PYTHONPATH"}
-    return {"needs": describe_installation(libraries) | {"libraries": dict(libraries)}, "root": str(project.root),
+    return {"needs": describe_installation() | {"libraries": dict(libraries)}, "root": str(project.root),
             "folder": str(assignment.output.parent), "settings": write_settings(settings), "nest": write_settings(nest),
             "notebook": os.path.relpath(assignment.notebook, project.root), "source": assignment.notebook.read_text("utf-8"),
             "package": warehouse.keep_package(), "context": json.loads(told.read_text("utf-8")),

@@ -272,7 +272,8 @@ def run_pipeline(project: Project, request: Request | None = None, tell: Tell = 
         selection = spare_done(project, selection, request.resumes)
     plans = plan_selection(project, selection)  # an input that cannot be bound is found before the first stage runs
     place = workplace or Local(str(project.root))
-    run = PipelineRun(project, selection, jobs or place.places(), tell, place)
+    places = place.places()  # also when `jobs` says how many: it gets ready here
+    run = PipelineRun(project, selection, jobs or places, tell, place)
     run.recorder.start(describe_request(request, selection), list(selection.tasks), describe_variants(selection))
     run.say("run-started", environment=selection.environment, stages=list(selection.tasks), resumes=request.resumes)
     try:

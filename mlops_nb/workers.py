@@ -68,7 +68,8 @@ def execute_order(order: dict[str, Any]) -> dict[str, Any]:
         worker.log_event(order["topic"], {"token": order["token"], "at": worker.address, "events": events, "log": log})
 
     def is_wanted() -> bool:
-        return key in state.tasks and state.tasks[key].state == "executing"
+        alive = worker.status.name not in ("closing", "closed", "failed")  # it closes when its scheduler is gone
+        return alive and key in state.tasks and state.tasks[key].state == "executing"
 
     if wrong := list_mismatches(order["needs"], describe_installation(order["needs"]["libraries"])):
         return {"refused": wrong, **me}
