@@ -120,7 +120,8 @@ def put_in_place(making: Path, target: Path) -> None:
     """Rename a complete content to its place; what stands there stays, unless it is damaged."""
     target.parent.mkdir(exist_ok=True)
     if target.exists() and damaged_files(target):
-        target.rename(making.with_name(making.name + "-damaged"))
+        with suppress(FileNotFoundError):  # what looked damaged was being cleared away
+            target.rename(making.with_name(making.name + "-damaged"))
         shutil.rmtree(making.with_name(making.name + "-damaged"), ignore_errors=True)
     while True:
         try:

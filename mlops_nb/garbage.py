@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['KEEP_RESULTS', 'KEEP_DAYS', 'GRACE', 'DAY', 'pin_artifact', 'list_pins', 'remove_pin', 'newest_results', 'at_work',
-           'kept_hashes', 'Rubbish', 'file_clock', 'unused_for', 'describe', 'old_contents', 'forgotten_runs',
-           'leftovers', 'old_shared', 'find_garbage', 'remove_content', 'remove_garbage']
+           'parts_of', 'kept_hashes', 'Rubbish', 'file_clock', 'unused_for', 'describe', 'old_contents',
+           'forgotten_runs', 'leftovers', 'old_shared', 'find_garbage', 'remove_content', 'remove_garbage']
 
 # %% ../nbs/api/308_garbage.ipynb #eaacc024
 import os
@@ -13,14 +13,16 @@ import shutil
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import sqlalchemy as sa
 
-from .content import read_kept
-from .errors import UsageError, did_you_mean
+from .content import find_object, read_kept
+from .errors import ArtifactError, UsageError, did_you_mean
+from .formats import read_gathered
 from .journal import current_person
 from .lineage import find_catalog_row
 from .runs import is_at_work
@@ -89,6 +91,15 @@ def at_work(connection: sa.Connection) -> tuple[set[str], float]:
     return hashes, longest
 
 
+def parts_of(state: Path, gathered: set[str]) -> set[str]:
+    """The contents that gathered ones consist of; nothing for those that are gone."""
+    found: set[str] = set()
+    for digits in gathered:
+        with suppress(ArtifactError):
+            found |= {part for _, part in read_gathered(find_object(state, digits)).parts}
+    return found
+
+
 @patient
 def kept_hashes(state: Path, keep: int, days: float) -> tuple[set[str], float]:
     """The hashes that stay, and the age in seconds up to which everything else stays as well."""
@@ -97,7 +108,9 @@ def kept_hashes(state: Path, keep: int, days: float) -> tuple[set[str], float]:
         moment = datetime.fromtimestamp(time.time() - days * DAY, UTC).isoformat().replace("+00:00", "Z")
         young = set(connection.scalars(sa.select(artifacts.c.hash).where(artifacts.c.recorded > moment)))
         pinned = set(connection.scalars(sa.select(pins.c.hash)))
-        return newest_results(connection, keep) | held | young | pinned, max(days * DAY, longest, GRACE)
+        kept = newest_results(connection, keep) | held | young | pinned
+        gathered = set(connection.scalars(sa.select(artifacts.c.hash).where(artifacts.c.kind == "gathered")))
+    return kept | parts_of(state, kept & gathered), max(days * DAY, longest, GRACE)
 
 # %% ../nbs/api/308_garbage.ipynb #d581f01c
 @dataclass(frozen=True)
@@ -137,11 +150,10 @@ def unused_for(path: Path, now: float) -> float:
 def describe(kind: str, path: Path, what: str, now: float) -> Rubbish:
     """Rubbish with its size and age."""
     size = 0
-    for each in path.glob("**/*"):
-        try:
-            size += each.stat().st_size if each.is_file() else 0
-        except FileNotFoundError:
-            continue  # another one clears away as well
+    for folder, _, names in os.walk(path):
+        for name in names:
+            with suppress(FileNotFoundError):  # another one clears away as well
+                size += os.stat(os.path.join(folder, name)).st_size
     return Rubbish(kind, path, what, size, unused_for(path, now))
 
 # %% ../nbs/api/308_garbage.ipynb #e57ede14

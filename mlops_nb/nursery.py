@@ -15,6 +15,7 @@ import selectors
 import signal
 import socket
 import sys
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -244,10 +245,11 @@ class Life(Answers):
         self.known.add(name)
         if not may_import(name, self.project) or name in sys.modules:
             return
+        since = time.time()
         if import_quietly([name]):
             log.warning("retired: %s starts a thread when it is imported", name)
             return self.retire()
-        self.stamps = stamp_modules([]) | self.stamps
+        self.stamps = stamp_modules([], since) | self.stamps
         gc.freeze()
         self.drop_spares()  # they do not know it
 
@@ -273,6 +275,7 @@ def serve(listener: int, root: str, path: str) -> None:
     log.propagate = False
     sys.path[:] = [folder for folder in sys.path if folder]
     gc.disable()
+    since = time.time()
     call_oneself("mlops_nb nest")
     try:
         project = read_project(Path(root)) if root else None
@@ -286,7 +289,7 @@ def serve(listener: int, root: str, path: str) -> None:
         os.execv(sys.executable, [sys.executable, "-c", program])
     idle = float(os.environ.get("MLOPS_NB_NURSERY_IDLE", "1800"))
     nursery = Life(socket.socket(fileno=listener), Path(path), idle, project)
-    nursery.stamps = stamp_modules([str(Path(root) / "settings.ini")] if root else [])
+    nursery.stamps = stamp_modules([str(Path(root) / "settings.ini")] if root else [], since)
     gc.collect()
     gc.freeze()
     nursery.live()

@@ -13,6 +13,7 @@ import logging
 import os
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -144,8 +145,13 @@ def stamp(path: str) -> tuple[int, int]:
     return found.st_mtime_ns, found.st_size
 
 
-def stamp_modules(also: list[str]) -> dict[str, tuple[int, int]]:
-    """The stamps of everything that was imported, of the folders it can be installed in, and of other files."""
+def stamp_modules(also: list[str], since: float) -> dict[str, tuple[int, int]]:
+    """The stamps of everything that was imported, of the folders it can be installed in, and of other files.
+
+    `since` is when the import began, in seconds since 1970: what was written after that is never the same again.
+    """
     files = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
     folders = {folder for folder in sys.path if "site-packages" in folder or "dist-packages" in folder}
-    return {path: stamp(path) for path in {*filter(None, files), *folders, *also}}
+    young = range(int((since - 0.02) * 1e9), time.time_ns())  # a file system's clock lags by up to 10 ms
+    found = {path: stamp(path) for path in {*filter(None, files), *folders, *also}}
+    return {path: (-1, 0) if one[0] in young and path not in folders else one for path, one in found.items()}

