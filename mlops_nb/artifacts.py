@@ -203,10 +203,10 @@ def save(output: str, value: Any) -> None:
         raise UsageError(f"`{output}` is saved twice in one run of `{context.stage}`", "save it once")
     kept = keep_value(project.state, value)
     with explain_disk(project.state), open(context.saved, "a", encoding="utf-8") as saved:
-        saved.write(json.dumps({"output": output, "hash": kept.hash, "kind": kept.kind}) + "\n")
+        saved.write(json.dumps({"output": output, "hash": kept.hash, "kind": kept.kind, "count": len(executed_sources()) - 1}) + "\n")
 
 
-def read_saved(context: RunContext) -> list[dict[str, str]]:
-    """What a stage has saved so far: output, hash and kind of each."""
+def read_saved(context: RunContext) -> list[dict[str, Any]]:
+    """What a stage has saved so far: output, hash and kind of each, and the count of the cell that did."""
     path = Path(context.saved)
     return [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []

@@ -17,6 +17,7 @@ from typing import Any
 from .artifacts import Reference, RunContext, read_saved
 from .contract import Contract, read_cells
 from .engine import Assignment, Ending, kernel_environment
+from .keeping import KeptKernel
 from .limits import Limits
 from .runs import Recorder
 from .store import hash_text
@@ -32,8 +33,9 @@ def name_files(contract: Contract, task: Task) -> str:
 
 # %% ../nbs/api/219_attempts.ipynb #2c5983c2
 def make_assignment(recorder: Recorder, task: Task, contract: Contract, values: dict[str, Any],
-                    inputs: dict[str, Reference | None], limits: Limits) -> tuple[Assignment, RunContext]:
-    """What the process of a task is told, and what its kernel is told; `values` are those of all parameters."""
+                    inputs: dict[str, Reference | None], limits: Limits, keep: bool = False) -> tuple[Assignment, RunContext]:
+    """What the process of a task is told, and what its kernel is told; `values` are those of all parameters. The kernel
+    is to be kept when a cell fails: `keep`."""
     name = name_files(contract, task)
     plain = {key: values[key] for key, one in contract.of_kind("parameter").items() if values[key] != one.default}
     talk = recorder.folder / "process"  # what runner and stage tell each other
@@ -46,8 +48,9 @@ def make_assignment(recorder: Recorder, task: Task, contract: Contract, values: 
     told.write_text(json.dumps(asdict(context), ensure_ascii=False), "utf-8")
     environment = kernel_environment(recorder.project) | {"MLOPS_NB_RUN": str(told), "PYTHONHASHSEED": "0"}
     parameters = {key: str(one) for key, one in inputs.items()} | plain
+    kept = KeptKernel(str(recorder.project.state), recorder.run, task.name) if keep else None
     return Assignment(contract.notebook, recorder.folder / f"{name}.ipynb", result, parameters, environment,
-                      limits.memory_limit_mb), context
+                      limits.memory_limit_mb, kept), context
 
 # %% ../nbs/api/219_attempts.ipynb #c21c3f8c
 STOPPED = {"NeedsPerson": "needs_person", "GateRefused": "refused"}

@@ -8,6 +8,7 @@ __all__ = ['RESUME', 'resumed', 'run', 'find_workplace', 'show_run', 'plan', 'wh
 # %% ../nbs/api/505_run_commands.ipynb #7520a4ba
 import json
 import sys
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -26,7 +27,7 @@ def resumed(project: Any, request: Any, name: str) -> Any:
 
     if request != type(request)():
         raise UsageError("--resume takes stages and options from the run that it goes on with",
-                         "leave out everything but --resume, --jobs and --json")
+                         "leave out everything but --resume, --keep, --jobs and --json")
     return resume_request(project, name)
 
 # %% ../nbs/api/505_run_commands.ipynb #a581611c
@@ -43,8 +44,9 @@ def resumed(project: Any, request: Any, name: str) -> Any:
 @click.option("--show-output", is_flag=True, help="Show what the cells print, as it comes.")
 @click.option("--on", metavar="WHERE", help="`dask`, or the address of a Dask scheduler: tcp://host:port.  [default: here]")
 @RESUME
+@click.option("--keep", is_flag=True, help="Keep the kernel of a stage that fails; --resume then goes on at the failed cell.")
 def run(stages: tuple[str, ...], parameters: tuple[str, ...], environment: str, sample: float | None, fresh: bool, sweep: bool,
-        only: bool, jobs: int | None, as_json: bool, show_output: bool, on: str | None, resume: str | None) -> None:
+        only: bool, jobs: int | None, as_json: bool, show_output: bool, on: str | None, resume: str | None, keep: bool) -> None:
     """Run the pipeline, or some stages and what they need.
 
     What is up to date is reused. --resume goes on with a run that failed or was interrupted.
@@ -59,6 +61,7 @@ def run(stages: tuple[str, ...], parameters: tuple[str, ...], environment: str, 
         request = Request(stages, read_parameters(parameters), environment, sample, fresh, sweep)
         if resume is not None:
             request = resumed(project, request, resume)
+        request = replace(request, keep=keep or request.keep)
         if only:
             from mlops_nb.exporting import export_project
             from mlops_nb.planning import refuse_others

@@ -62,7 +62,8 @@ def describe_problem(stage: str, status: str, error: dict[str, Any]) -> str:
     head = {"failed": "failed", "needs_person": "needs a person", "refused": "was refused by a gate"}.get(status, status)
     source = [f"    {line}" for line in error["source"].splitlines()[:4]]
     name = f"{error['error']}: " if status == "failed" else ""
-    return "\n".join([f"{stage}{where} {head}: {name}{error['message']}", *(source if status == "failed" else [])])
+    kept = ["its kernel is kept: mend the cell, and go on from there with `mlops-nb run --resume`"] if error.get("kept") else []
+    return "\n".join([f"{stage}{where} {head}: {name}{error['message']}", *(source if status == "failed" else []), *kept])
 
 # %% ../nbs/api/500_terminal.ipynb #4ce40c8e
 def tell_json(event: dict[str, Any]) -> None:
