@@ -468,7 +468,7 @@ def told_events(told) -> list[dict[str, Any]]:
 
 def test_every_event_is_documented(told_events):
     """The table in the pipeline's notebook names each event and each of its keys."""
-    notebook = json.loads((Path(__file__).parent.parent / "nbs/api/305_pipeline.ipynb").read_text("utf-8"))
+    notebook = json.loads((Path(__file__).parent.parent / "nbs/api/306_pipeline.ipynb").read_text("utf-8"))
     text = next(source for one in notebook["cells"] if "| `run-started` |" in (source := "".join(one["source"])))
     said = {line.split("`")[1]: line for line in text.splitlines() if line.startswith("| `")}
     assert {event["event"] for event in told_events} >= {"run-started", "stage-started", "cell", "stage-retry",

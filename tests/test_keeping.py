@@ -87,7 +87,8 @@ def test_it_may_fail_and_be_mended_again_and_again(failing):
     assert len(loads(failing)) == 1 and "3" in value(failing, "train.last")
 
 
-@pytest.mark.parametrize("change", ["an earlier cell", "a parameter", "a function", "nothing that matters"])
+@pytest.mark.parametrize("change", ["an earlier cell", "a parameter", "a function", "a new function",
+                                    "nothing that matters"])
 def test_what_changed_before_the_cell_begins_anew(failing, change):
     """And says what it was. A changed function is in the package, which the kernel has imported."""
     library = failing.root / "nbs" / "00_lib.ipynb"
@@ -101,13 +102,17 @@ def test_what_changed_before_the_cell_begins_anew(failing, change):
     failing.run("--keep", code=1, warm=True)
     if change == "a function":
         lib("x + x")
-    write(failing, "save(last, [double(1)])", uses + (" + [1]" if change == "an earlier cell" else "  # a remark"))
+    if change == "a new function":
+        lib("2 * x\n\ndef triple(x):\n    return 3 * x")
+    more = "; from scratch.lib import triple; triple(1)" if change == "a new function" else ""
+    earlier = " + [1]" if change == "an earlier cell" else "  # a remark"
+    write(failing, f"save(last, [double(1)]){more}", uses + earlier)
     if change == "a parameter":
         path = failing.root / "nbs" / "stages" / "01_train.ipynb"
         path.write_text(path.read_text("utf-8").replace("depth: int = 5", "depth: int = 6"), "utf-8")
     said = failing.run("--resume", warm=True)
     anew = {"an earlier cell": "code changed", "a parameter": "parameter depth: 5 → 6",
-            "a function": "lib.double changed"}
+            "a function": "lib.double changed", "a new function": "lib.triple changed"}
     if change in anew:
         assert "anew and not in the kernel that was kept" in said and anew[change] in said, said
         assert len(loads(failing)) == 2 and "train" in kept(failing), "it is still there: perhaps the change was a slip"
