@@ -33,11 +33,14 @@ def name_files(contract: Contract, task: Task) -> str:
 
 # %% ../nbs/api/301_attempts.ipynb #2c5983c2
 def make_assignment(recorder: Recorder, task: Task, contract: Contract, values: dict[str, Any],
-                    inputs: dict[str, Reference | None], limits: Limits, keep: bool = False) -> tuple[Assignment, RunContext]:
-    """What the process of a task is told, and what its kernel is told; `values` are those of all parameters. The kernel
-    is to be kept when a cell fails: `keep`."""
+                    inputs: dict[str, Reference | None], limits: Limits, keep: bool = False,
+                    secrets: dict[str, str] | None = None) -> tuple[Assignment, RunContext]:
+    """What the process of a task is told, and what its kernel is told; `values` are those of all parameters. `keep`: the
+    kernel is to be kept when a cell fails. `secrets` are the references of all Secrets of the run."""
     name = name_files(contract, task)
-    plain = {key: values[key] for key, one in contract.of_kind("parameter").items() if values[key] != one.default}
+    plain = {key: values[key] for key, one in (contract.of_kind("parameter") | contract.of_kind("secret")).items()
+             if values[key] != one.default}
+    own = {f"{task.stage}.{key}": str(values[key]) for key in contract.of_kind("secret")}
     talk = recorder.folder / "process"  # what runner and stage tell each other
     talk.mkdir(exist_ok=True)
     told, saved, result = (talk / f"{name}.{kind}" for kind in ("context.json", "saved.jsonl", "result.json"))
@@ -50,7 +53,7 @@ def make_assignment(recorder: Recorder, task: Task, contract: Contract, values: 
     parameters = {key: str(one) for key, one in inputs.items()} | plain
     kept = KeptKernel(str(recorder.project.state), recorder.run, task.name) if keep else None
     return Assignment(contract.notebook, recorder.folder / f"{name}.ipynb", result, parameters, environment,
-                      limits.memory_limit_mb, kept), context
+                      limits.memory_limit_mb, kept, None, own, {key: one for key, one in (secrets or {}).items() if key not in own}), context
 
 # %% ../nbs/api/301_attempts.ipynb #c21c3f8c
 STOPPED = {"NeedsPerson": "needs_person", "GateRefused": "refused"}

@@ -24,6 +24,7 @@ from papermill.engines import NotebookExecutionManager
 from .channels import Channel, make_request
 from .forks import Fork
 from .saving import NotebookFile
+from .scrubbing import NO_SECRETS, Scrubber
 
 # %% ../nbs/api/204_client.ipynb #3772fa2f
 def describe_exit(code: int | None) -> str:
@@ -189,10 +190,10 @@ class ChannelClient(Outputs):
 class SavingManager(NotebookExecutionManager):
     """The part of papermill's manager that saves what changed."""
 
-    def __init__(self, nb: Any, tell: Tell, **options: Any):
+    def __init__(self, nb: Any, tell: Tell, scrubber: Scrubber = NO_SECRETS, **options: Any):
         super().__init__(nb, **options)
         path = self.output_path
-        self.file = NotebookFile(nb, Path(path)) if path and "://" not in path and path != "-" else None
+        self.file = NotebookFile(nb, Path(path), scrubber=scrubber) if path and "://" not in path and path != "-" else None
         self.tell, self.at, self.began, self.first = tell, 0, self.now(), 0
 
     def changed(self, index: int) -> None:

@@ -16,7 +16,7 @@ import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from jupyter_client.kernelspec import KernelSpecManager
 from papermill.engines import NBClientEngine
@@ -27,6 +27,8 @@ from .client import ChannelClient, Manager, StockClient, Tell
 from .errors import MlopsError
 from .forks import Fork, ForkError, ask, project_root
 from .keeping import Continuation, KeptKernel, own_place, park, restore_cells, settle, take
+from .scrubbing import NO_SECRETS, Scrubber
+from .secrecy import scrubbed_log
 
 log = logging.getLogger("mlops_nb.execution")
 
@@ -75,17 +77,15 @@ def find_nest(environment: dict[str, str]) -> str:
     return own.get("MLOPS_NB_NEST") or own.get("MLOPS_NB_PROJECT") or project_root()
 
 
-def open_channel(environment: dict[str, str], log_file: str, limits: dict[str, float], imports: list[str]) -> tuple[Channel, Fork]:
+def open_channel(environment: dict[str, str], log: IO[bytes], limits: dict[str, float], imports: list[str]) -> tuple[Channel, Fork]:
     """A new kernel, and our end of its socket; raises ForkError."""
     ours, theirs = socket.socketpair()
     nothing = os.open(os.devnull, os.O_RDWR)
-    out = os.open(log_file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644) if log_file else os.dup(nothing)
     try:
-        fork = ask(find_nest(environment), "mlops_nb.kernels:run_channel_kernel", {}, [nothing, out, out, theirs.fileno()],
+        fork = ask(find_nest(environment), "mlops_nb.kernels:run_channel_kernel", {}, [nothing, log.fileno(), log.fileno(), theirs.fileno()],
                    [0, 1, 2, -1], environment={**os.environ, **environment}, limits=limits, imports=imports, name="kernel")
     finally:
-        for fd in (nothing, out):
-            os.close(fd)
+        os.close(nothing)
         theirs.close()
     return Channel(ours), fork
 
@@ -126,31 +126,31 @@ def end_kernel(client: ChannelClient, nb_man: Any) -> None:
     nb_man.tell({"event": "usage", **(used or client.process.usage)})
 
 
-def execute_ordinarily(client: StockClient, environment: dict[str, str], kernel_log: str) -> None:
+def execute_ordinarily(client: StockClient, environment: dict[str, str], log: IO[bytes]) -> None:
     """Execute a notebook in the kernel that its kernelspec starts."""
     client.km = client.create_kernel_manager()
     client.km.shutdown_wait_time = 2
     with tempfile.TemporaryDirectory(prefix="mlops_nb-") as folder:
         if sys.platform != "win32":  # sockets in a folder that is ours alone; TCP can be read by other users
             client.km.transport, client.km.ip = "ipc", f"{folder}/kernel"
-        with open(kernel_log or os.devnull, "ab") as out:  # what the kernel says outside its cells
-            client.execute(env={**os.environ, **environment}, stdout=out, stderr=out)
+        client.execute(env={**os.environ, **environment}, stdout=log, stderr=log)
 
 # %% ../nbs/api/205_execution.ipynb #318381cd
 class NotebookEngine(NBClientEngine):
     """What the papermill engine `mlops_nb` does; besides papermill's options it takes `kernel_environment`,
-    `kernel_log`, `limits` (see [nursery](207_nursery.ipynb)), `tell`, which gets each event, `keep` and `goes_on` (see
+    `kernel_log` (a path), `scrubber`, `limits` (see [nursery](207_nursery.ipynb)), `tell`, which gets each event, `keep` and `goes_on` (see
     [keeping](202_keeping.ipynb))."""
 
     @classmethod
     def execute_notebook(cls, nb: Any, kernel_name: str, output_path: str | None = None, progress_bar: Any = True,
                          log_output: bool = False, autosave_cell_every: int = 30, tell: Tell = lambda event: None,
-                         **options: Any) -> Any:
-        manager = Manager(nb, tell, output_path=output_path, progress_bar=progress_bar, log_output=log_output,
+                         scrubber: Scrubber = NO_SECRETS, **options: Any) -> Any:
+        manager = Manager(nb, tell, scrubber, output_path=output_path, progress_bar=progress_bar, log_output=log_output,
                           autosave_cell_every=autosave_cell_every)
         manager.notebook_start()
         try:
-            cls.execute_managed_notebook(manager, kernel_name, log_output=log_output, **options)
+            with scrubbed_log(options.pop("kernel_log", ""), scrubber) as log:
+                cls.execute_managed_notebook(manager, kernel_name, kernel_log=log, log_output=log_output, **options)
         finally:
             manager.cleanup_pbar()
             manager.notebook_complete()
@@ -159,7 +159,7 @@ class NotebookEngine(NBClientEngine):
     @classmethod
     def execute_managed_notebook(cls, nb_man: Any, kernel_name: str, start_timeout: int = 60, input_path: Any = None,
                                  execution_timeout: int | None = None, kernel_environment: dict[str, str] | None = None,
-                                 kernel_log: str = "", limits: dict[str, float] | None = None, log_output: bool = False,
+                                 *, kernel_log: IO[bytes], limits: dict[str, float] | None = None, log_output: bool = False,
                                  stdout_file: Any = None, stderr_file: Any = None, keep: KeptKernel | None = None,
                                  goes_on: Continuation | None = None, **options: Any) -> None:
         environment = kernel_environment or {}

@@ -40,7 +40,7 @@ def stages(stage: str | None, as_json: bool) -> None:
     table = make_table("stage", "inputs", "outputs", "parameters")
     for each in chosen:
         inputs = [str(one.default) for one in each.of_kind("input").values()]
-        table.add_row(each.stage, "\n".join(inputs), ", ".join(each.of_kind("output")), ", ".join(each.of_kind("parameter")))
+        table.add_row(each.stage, "\n".join(inputs), ", ".join(each.of_kind("output")), ", ".join(each.of_kind("parameter") | each.of_kind("secret")))
     console.print(table)
 
 # %% ../nbs/api/506_look_commands.ipynb #7e612fd4

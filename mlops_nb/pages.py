@@ -172,6 +172,7 @@ def describe_contract(contract: Contract, places: dict[str, str]) -> str:
     parts = [*table("input", ["input", "comes from"], lambda one: [link(one)]),
              *table("parameter", ["parameter", "type", "default"],
                     lambda one: [as_code(one.annotation), as_code(repr(one.default))]),
+             *table("secret", ["secret", "is looked up in"], lambda one: [as_code(one.default)]),
              *table("output", ["output", "is called"], lambda one: [as_code(f"{contract.stage}.{one.default}")])]
     body = "\n\n".join(parts) or "It reads nothing, makes nothing and has no parameters."
     return f"::::{{admonition}} Contract\n:class: contract\n\n{body}\n::::"

@@ -29,6 +29,7 @@ from .planning import StagePlan, gather_parts, plain_values, plan_selection, pla
 from .reports import link_notebook, write_report
 from .resuming import describe_request, describe_variants, spare_done
 from .runs import Recorder, find_run, gravest, new_run_name
+from .secrecy import check_secrets, list_secrets
 from .selection import Request, Selection, select
 from .settings import Project
 from .store import utc_now
@@ -42,8 +43,7 @@ class PipelineRun:
     """The state of one run of a pipeline, from its first task to its record. `tell` is called with each event."""
 
     def __init__(self, project: Project, selection: Selection, jobs: int, tell: Tell, workplace: Workplace):
-        self.project, self.selection, self.jobs, self.tell = project, selection, jobs, tell
-        self.workplace = workplace
+        self.project, self.selection, self.jobs, self.tell, self.workplace = project, selection, jobs, tell, workplace
         contracts = selection.graph.contracts
         self.limits = read_limits(project, {stage: contract.notebook for stage, contract in contracts.items()})
         self.recorder = Recorder(project, new_run_name(), selection.environment)
@@ -51,11 +51,10 @@ class PipelineRun:
         self.began = time.monotonic()
         self.waiting = dict.fromkeys(selection.tasks, -math.inf)  # with the time before which none begins
         self.active: dict[str, Active] = {}
-        self.attempts: dict[str, list[dict[str, Any]]] = {}
-        self.statuses: dict[str, str] = {}
+        self.attempts, self.statuses = dict[str, list[dict[str, Any]]](), dict[str, str]()
         self.made: dict[str, dict[str, str]] = {}
         self.pages: list[Path] = []  # executed notebooks that have no page yet
-        self.keep = False
+        self.keep, self.secrets = False, list_secrets(contracts, selection.values)
         self.former: dict[str, Any] = {}  # the record of the run that this one resumes
 
     def say(self, event: str, **values: Any) -> None:
@@ -154,7 +153,7 @@ def start_attempt(run: PipelineRun, task: Task, plan: StagePlan) -> None:
     contract, limits = run.selection.graph.contracts[task.stage], run.limits[task.stage]
     values, tries = task.values(run.selection.values[task.stage]), run.attempts.setdefault(task.name, [])
     assignment, context = make_assignment(run.recorder, task, contract, values, plan.inputs, limits,
-                                          run.keep and len(tries) == limits.retries)
+                                          run.keep and len(tries) == limits.retries, run.secrets)
     reason = plan.reason
     if run.former and not tries:
         assignment, reason = go_on(run, task, plan, assignment, context)
@@ -251,6 +250,7 @@ def prepare_run(project: Project, request: Request, tell: Tell, jobs: int | None
     former = find_run(project.state, request.resumes) if request.resumes else {}
     if former:
         selection = spare_done(selection, former)
+    check_secrets(selection.graph.contracts, selection.values, project.root, place.name == "local")
     plans = plan_selection(project, selection)  # an input that cannot be bound is found before the first stage runs
     if request.keep and place.name != "local":
         raise UsageError(f"a kernel can be kept on this machine only, and the run is to be on {place.name}",

@@ -127,8 +127,8 @@ def looking(project: Project) -> Iterator[View]:
 
 
 def plain_values(contract: Contract, values: dict[str, Any]) -> dict[str, Any]:
-    """Those values that are plain parameters: neither Input nor Output."""
-    return {name: values[name] for name in contract.of_kind("parameter")}
+    """Those values that are plain parameters, and the references of Secrets: neither Input nor Output."""
+    return {name: values[name] for name in contract.of_kind("parameter") | contract.of_kind("secret")}
 
 # %% ../nbs/api/300_planning.ipynb #e0de3ef0
 def plan_open(view: View, contract: Contract, values: dict[str, Any], inputs: dict[str, Reference | None],

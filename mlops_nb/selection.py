@@ -16,6 +16,7 @@ from .contract import Contract, Input, split_values
 from .errors import UsageError, did_you_mean, quote
 from .fingerprints import check_declared
 from .graph import Graph, build_graph, list_made, producer_of, read_contracts
+from .secrecy import hide_secrets
 from .settings import Project
 from .shared_artifacts import open_shared
 from .tasks import Task, expand_stages
@@ -124,7 +125,8 @@ def bind_graph(graph: Graph, given: dict[str, Any]) -> Graph:
         contracts[stage] = replace(contract, parameters=parameters)
     return build_graph(contracts)
 
-
+# %% ../nbs/api/216_selection.ipynb #e9fea8d5
+@hide_secrets
 def select(project: Project, request: Request) -> Selection:
     """Make a request definite; raises UsageError or ContractError for anything that cannot be run."""
     environment = project.environment(request.environment)

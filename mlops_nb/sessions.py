@@ -24,13 +24,16 @@ from traitlets import Any as AnyTrait, Int
 
 # %% ../nbs/api/114_sessions.ipynb #58d5587f
 def encode(value: Any) -> bytes:
-    """JSON in one line; half of a surrogate pair, which is no Unicode, becomes the sign for what cannot be read."""
+    """JSON in one line, of whatever jupyter_client writes; half of a surrogate pair, which is no Unicode, becomes the sign
+    for what cannot be read."""
     try:
         return msgspec.json.encode(value)
-    except UnicodeEncodeError:
+    except (UnicodeEncodeError, TypeError):  # msgspec takes no subclass of str, int or float
         import json
 
-        text = json.dumps(value, ensure_ascii=False, default=str)
+        from jupyter_client.jsonutil import json_default
+
+        text = json.dumps(value, ensure_ascii=False, default=json_default)
         return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()
 
 

@@ -36,8 +36,8 @@ def cluster(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[C
     cluster = Cluster(tmp_path_factory.mktemp("cluster") / "machines", store)
     try:
         cluster.start_scheduler()
-        cluster.start_worker("alpha")
-        cluster.start_worker("beta")
+        cluster.start_worker("alpha", DB_PASSWORD="correct horse battery")
+        cluster.start_worker("beta", DB_PASSWORD="correct horse battery")
         cluster.wait()
         yield cluster
     finally:
@@ -169,6 +169,19 @@ def test_a_limit_of_time_holds_on_a_worker(project, cluster):
     assert run.end(1) == {"long": "failed"} and run.error("long")["error"] == "TimeLimit"
     cells = [one for one in project.output("long")["cells"] if one["cell_type"] == "code"]
     assert cells[2]["outputs"][0]["text"] == ["begun\n"] and not cells[4]["execution_count"]
+
+
+def test_a_secret_is_looked_up_where_the_stage_runs(project, cluster):
+    """The runner knows the reference alone, and what comes back is scrubbed."""
+    project.stage("01_fetch", f'password: Secret = "env:DB_PASSWORD"\n{MADE}', "print(reveal(password))",
+                  "os.write(2, reveal(password).encode())", "save(made, {'length': len(reveal(password))})",
+                  imports="import os\nfrom mlops_nb.contract import Secret\nfrom mlops_nb.secrets import reveal")
+    assert "env:DB_PASSWORD" in project.run(code=2, warm=True), "here it is not set"
+    run = Run(project, cluster.address)
+    assert run.end() == {"fetch": "done"}
+    assert "«secret fetch.password»" in json.dumps(project.output("fetch"), ensure_ascii=False)
+    left = [path for path in project.state.rglob("*") if path.is_file() and b"battery" in path.read_bytes()]
+    assert not left
 
 
 def test_scikit_learn_uses_the_other_workers(project, cluster):
