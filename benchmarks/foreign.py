@@ -1,16 +1,15 @@
 """A pytest plug-in for suites of others: puts ours in the place of the stock part, and keeps how each test ended.
 
 `MLOPS_NB_FOREIGN` names what to put in: `engine`, papermill's default engine; `provisioner`, what starts kernels; or
-`stock`, nothing. How the tests ended, and how often ours was really used, is written to `MLOPS_NB_FOREIGN_RESULTS`.
+`stock`, nothing. How each test ended, and how often ours was really used by then, is a line of JSON in the file
+`MLOPS_NB_FOREIGN_RESULTS`: what came before a crash of the whole process is not lost.
 """
 
 import json
 import os
-from pathlib import Path
 from typing import Any
 
 used: list[str] = []
-ended: dict[str, str] = {}
 
 
 def use_engine() -> None:
@@ -48,11 +47,7 @@ def pytest_configure() -> None:
 
 
 def pytest_runtest_logreport(report: Any) -> None:
-    """Keep how a test ended: the worst of its set-up, itself, and its tidying up."""
+    """Keep how a test ended; a failure of its set-up or of its tidying up is one of the test."""
     if report.when == "call" or report.outcome != "passed":
-        ended[report.nodeid] = report.outcome
-
-
-def pytest_sessionfinish() -> None:
-    """Write it down."""
-    Path(os.environ["MLOPS_NB_FOREIGN_RESULTS"]).write_text(json.dumps({"used": len(used), "ended": ended}), "utf-8")
+        with open(os.environ["MLOPS_NB_FOREIGN_RESULTS"], "a", encoding="utf-8") as results:
+            results.write(json.dumps([report.nodeid, report.outcome, len(used)]) + "\n")
