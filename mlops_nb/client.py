@@ -78,7 +78,7 @@ class Requests(WidgetClient):
     def __init__(self, nb_man: Any, channel: Channel, process: Fork, first: int = 0, **options: Any):
         super().__init__(nb_man, km=SimpleNamespace(has_kernel=True), **options)
         self.channel, self.process, self.first = channel, process, first
-        self.failed = -1
+        self.failed, self.informed = -1, False
         self.kc = SimpleNamespace(session=SimpleNamespace(msg=self.make_message), shell_channel=SimpleNamespace(send=self.send_message))
 
     def make_message(self, kind: str, content: dict[str, Any], **_: Any) -> dict[str, Any]:
@@ -106,8 +106,17 @@ class Requests(WidgetClient):
                 "code": cell.source, "silent": False, "store_history": True, "user_expressions": {}, "allow_stdin": False,
                 "stop_on_error": not self.allows_errors(cell)}) for index, cell in enumerate(self.nb.cells) if index >= self.first and self.runs(cell)))
         self.papermill_execute_cells()
+        while not self.informed and (message := self.channel.receive(30)):  # there was no cell to execute
+            self.hear_other(message)
         self.set_widgets_metadata()
         return self.nb
+
+    def hear_other(self, message: dict[str, Any]) -> None:
+        """Take a message that belongs to no cell."""
+        if message["msg_type"] == "pause":
+            self.channel.send(make_request("resume", "resume", {}))
+        elif message["msg_type"] == "kernel_info_reply":
+            self.nb.metadata["language_info"], self.informed = message["content"]["language_info"], True
 
 # %% ../nbs/api/204_client.ipynb #4b130b05
 class Outputs(Requests):
@@ -168,12 +177,8 @@ class ChannelClient(Outputs):
             message = self.channel.receive(None if until is None else max(0.0, until - time.monotonic()))
             if message is None:
                 raise CellTimeoutError.error_from_timeout_and_cell("Cell execution timed out", limit, cell)
-            parent = message["parent_header"]["msg_id"]
-            if message["msg_type"] == "pause":
-                self.channel.send(make_request("resume", "resume", {}))
-            if parent == "info" and message["msg_type"] == "kernel_info_reply":
-                self.nb.metadata["language_info"] = message["content"]["language_info"]
-            if parent != f"cell {index}":
+            if message["parent_header"]["msg_id"] != f"cell {index}" or message["msg_type"] == "pause":
+                self.hear_other(message)
                 continue
             if message["msg_type"] == "execute_reply":
                 reply = message["content"]

@@ -143,7 +143,7 @@ class ChannelApp(IPKernelApp):
     def prepare(self) -> None:
         """All that can be done before it is known who will use it."""
         self.main_before = sys.modules["__main__"]
-        self.config.HistoryManager.enabled = False
+        self.config.HistoryManager.enabled, self.config.HistoryManager.hist_file = False, ":memory:"
         self.session = ChannelSession(parent=self)
         super(IPKernelApp, self).initialize([])
         self.init_pdb()
