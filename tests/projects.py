@@ -125,8 +125,6 @@ class Project:
 
         Nothing is replaced but the start of Python, so what only that could change is tested with `call`.
         """
-        import nbconvert  # noqa: F401
-
         import mlops_nb.pipeline  # noqa: F401
         with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
             child = os.fork()
