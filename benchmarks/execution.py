@@ -209,7 +209,10 @@ def main() -> None:
                 race(("engine", "provisioner"), partial(crew.execute, kind), 1, False)
         for part in options.parts:
             tell(part)
-            rows += PARTS[part](here, size, crew)
+            try:
+                rows += PARTS[part](here, size, crew)
+            except Absent as reason:
+                tell(f"  {part} is absent: {reason}")
     report("execution", rows, options)
 
 
