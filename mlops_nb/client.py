@@ -101,6 +101,7 @@ class Requests(WidgetClient):
     def execute(self, **_: Any) -> Any:
         """Execute the notebook."""
         self.reset_execution_trackers()
+        self.log.info(f"Executing notebook with kernel: {self.kernel_name}")
         self.channel.send(make_request("kernel_info_request", "info", {}), *(
             make_request("execute_request", f"cell {index}", {
                 "code": cell.source, "silent": False, "store_history": True, "user_expressions": {}, "allow_stdin": False,
@@ -195,7 +196,7 @@ class ChannelClient(Outputs):
 class SavingManager(NotebookExecutionManager):
     """The part of papermill's manager that saves what changed."""
 
-    def __init__(self, nb: Any, tell: Tell, scrubber: Scrubber = NO_SECRETS, **options: Any):
+    def __init__(self, nb: Any, tell: Tell = lambda event: None, scrubber: Scrubber = NO_SECRETS, **options: Any):
         super().__init__(nb, **options)
         path = self.output_path
         self.file = NotebookFile(nb, Path(path), scrubber=scrubber) if path and "://" not in path and path != "-" else None
@@ -249,8 +250,9 @@ class Manager(SavingManager):
     def autosave_cell(self, **options: Any) -> None:
         if self.file is None:
             return super().autosave_cell(**options)
-        self.changed(self.at)
-        self.save()
+        if self.autosave_cell_every:  # 0 means never within a cell
+            self.changed(self.at)
+            self.save()
 
     def notebook_complete(self, **options: Any) -> None:
         for index, cell in enumerate(self.nb.cells):

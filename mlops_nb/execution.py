@@ -51,7 +51,7 @@ def may_fork(kernel_name: str, options: dict[str, Any]) -> bool:
     if os.environ.get("MLOPS_NB_NURSERY") == "off" or not hasattr(os, "fork") or set(options) - KNOWN:
         return False
     try:
-        spec = KernelSpecManager().get_kernel_spec(kernel_name)
+        spec = KernelSpecManager().get_kernel_spec("python3" if kernel_name == "python" else kernel_name)  # as jupyter_client has it
     except Exception:
         return False  # papermill has the right words for a kernel that does not exist
     return is_our_python(spec.argv) and not spec.env and "kernel_provisioner" not in spec.metadata
@@ -149,8 +149,7 @@ class NotebookEngine(NBClientEngine):
                           autosave_cell_every=autosave_cell_every)
         manager.notebook_start()
         try:
-            with scrubbed_log(options.pop("kernel_log", ""), scrubber) as log:
-                cls.execute_managed_notebook(manager, kernel_name, kernel_log=log, log_output=log_output, **options)
+            cls.execute_managed_notebook(manager, kernel_name, log_output=log_output, scrubber=scrubber, **options)
         finally:
             manager.cleanup_pbar()
             manager.notebook_complete()
@@ -159,22 +158,22 @@ class NotebookEngine(NBClientEngine):
     @classmethod
     def execute_managed_notebook(cls, nb_man: Any, kernel_name: str, start_timeout: int = 60, input_path: Any = None,
                                  execution_timeout: int | None = None, kernel_environment: dict[str, str] | None = None,
-                                 *, kernel_log: IO[bytes], limits: dict[str, float] | None = None, log_output: bool = False,
-                                 stdout_file: Any = None, stderr_file: Any = None, keep: KeptKernel | None = None,
-                                 goes_on: Continuation | None = None, **options: Any) -> None:
-        environment = kernel_environment or {}
+                                 kernel_log: str = "", scrubber: Scrubber = NO_SECRETS, log_output: bool = False,
+                                 stdout_file: Any = None, stderr_file: Any = None, limits: dict[str, float] | None = None,
+                                 keep: KeptKernel | None = None, goes_on: Continuation | None = None, **options: Any) -> None:
         told = {"log_output": log_output, "stdout_file": stdout_file, "stderr_file": stderr_file,
-                "log": papermill_log, "timeout": execution_timeout or options.pop("timeout", None)} | options
-        if goes_on:
-            first = restore_cells(nb_man.nb, goes_on)
-            nb_man.begin_at(first)
-            client = ChannelClient(nb_man, *take(goes_on.kept, environment), first, **told)
-            return execute_in_copy(client, nb_man, keep, find_nest(environment))
-        if may_fork(kernel_name, options):
-            try:
-                channel, process = open_channel(environment, kernel_log, limits or {}, list_imports(nb_man.nb))
-                return execute_in_copy(ChannelClient(nb_man, channel, process, **told), nb_man, keep, find_nest(environment))
-            except ForkError as error:
-                log.warning("%s; the notebook gets an ordinary kernel", error)
-        execute_ordinarily(StockClient(nb_man, kernel_name=kernel_name, startup_timeout=start_timeout, **told),
-                           environment, kernel_log)
+                "log": papermill_log, "timeout": execution_timeout or options.pop("timeout", None), "kernel_name": kernel_name} | options
+        environment = kernel_environment or {}
+        with scrubbed_log(kernel_log, scrubber) as said:
+            if goes_on:
+                first = restore_cells(nb_man.nb, goes_on)
+                nb_man.begin_at(first)
+                client = ChannelClient(nb_man, *take(goes_on.kept, environment), first, **told)
+                return execute_in_copy(client, nb_man, keep, find_nest(environment))
+            if may_fork(kernel_name, options):
+                try:
+                    channel, process = open_channel(environment, said, limits or {}, list_imports(nb_man.nb))
+                    return execute_in_copy(ChannelClient(nb_man, channel, process, **told), nb_man, keep, find_nest(environment))
+                except ForkError as error:
+                    log.warning("%s; the notebook gets an ordinary kernel", error)
+            execute_ordinarily(StockClient(nb_man, startup_timeout=start_timeout, **told), environment, said)

@@ -244,3 +244,5 @@ def run_zmq_kernel(argv: list[str]) -> None:
     app = IPKernelApp.instance(parent_handle=1)  # the nursery watches over it, and nobody types at its terminal
     app.initialize(argv)
     app.start()
+    app.control_thread.stop()
+    app.control_thread.join(10)

@@ -1,6 +1,7 @@
 """Notebooks that do strange things, in a copy of the nursery and beside it in papermill's own engine: the same comes out."""
 
 import json
+import multiprocessing
 import os
 import re
 import signal
@@ -8,11 +9,16 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import papermill
 import pytest
+from jupyter_client.manager import start_new_kernel
+from jupyter_client.provisioning import KernelProvisionerFactory
+from nbclient import NotebookClient
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 from projects import cell, wait_until, write_notebook
@@ -363,3 +369,59 @@ def test_a_kernel_that_does_not_exist_and_a_library_that_is_not_there(tmp_path):
         execute(tmp_path, cell("code", "1"), kernel_name="nosuch")
     with pytest.raises(PapermillExecutionError, match="no_such_library"):
         execute(tmp_path, cell("code", "import no_such_library"))
+
+
+def test_the_usual_name_of_pythons_kernel_is_a_copy_too(tmp_path, caplog):
+    """jupyter_client takes `python` for `python3`; and what is executed is told in papermill's log."""
+    caplog.set_level("INFO", "papermill")
+    source = "import os; print(open(f'/proc/{os.getppid()}/comm').read())"
+    out = execute(tmp_path, cell("code", source), kernel_name="python")
+    assert "mlops_nb nest" in out.read_text("utf-8")
+    assert "Executing notebook with kernel: python" in caplog.messages
+
+
+@pytest.mark.parametrize(("every", "saved"), [(0, False), (1, True)])
+def test_a_notebook_is_saved_within_a_cell_unless_that_is_turned_off(tmp_path, every, saved):
+    out = tmp_path / "out.ipynb"
+    source = (f"import time\nfor n in range(15):\n    print('line', n, flush=True); time.sleep(0.1)\n"
+              f"print('line 3' in open({str(out)!r}).read())".replace("line 3", "li' 'ne 3"))
+    execute(tmp_path, cell("code", source), autosave_cell_every=every)
+    assert "".join(json.loads(out.read_text("utf-8"))["cells"][0]["outputs"][0]["text"]).endswith(f"{saved}\n")
+
+
+@pytest.fixture
+def provisioner(monkeypatch) -> Iterator[None]:
+    """Kernels come from our provisioner, whichever client asks; jupyter_client reads once which one is the default."""
+    monkeypatch.setenv("JUPYTER_DEFAULT_PROVISIONER_NAME", "mlops_nb")
+    KernelProvisionerFactory.clear_instance()
+    yield
+    KernelProvisionerFactory.clear_instance()
+
+
+def execute_with_nbclient(_: int = 0) -> str:
+    """What a kernel says that nbclient gets from our provisioner."""
+    nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("print('hello')")])
+    NotebookClient(nb, kernel_name="python3").execute()
+    return nb.cells[0].outputs[0].text
+
+
+def test_kernels_for_a_process_that_is_a_fork_of_one_that_had_some(provisioner):
+    """Threads that asyncio kept from the first kernel are not there in the fork, and must not be waited for."""
+    assert execute_with_nbclient() == "hello\n"
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        assert pool.map_async(execute_with_nbclient, range(4)).get(60) == ["hello\n"] * 4
+
+
+SLOW_STREAMS = """import sys, time
+schedule = sys.stdout.pub_thread.schedule
+sys.stdout.pub_thread.schedule = lambda what: (time.sleep(0.3), schedule(what))"""
+
+
+def test_a_kernel_that_is_asked_to_end_ends_by_itself(provisioner):
+    """It flushes its streams while it ends; nobody has to kill it, also when that takes a while."""
+    manager, client = start_new_kernel()
+    fork = manager.provisioner.process
+    client.execute_interactive(SLOW_STREAMS, timeout=60)
+    client.stop_channels()
+    manager.shutdown_kernel()
+    assert fork.returncode == 0
