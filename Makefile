@@ -55,6 +55,7 @@ build: setup
 bench: setup
 	$(BIN)/python benchmarks/execution.py --save $(BENCH)
 	$(BIN)/python benchmarks/pipelines.py --save $(BENCH)
+	$(BIN)/python benchmarks/distribution.py --save $(BENCH)
 	$(BIN)/python benchmarks/table.py
 
 # Writes the newest versions that fit settings.ini; they are then tested like any other change.
