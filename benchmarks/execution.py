@@ -39,7 +39,7 @@ class Size:
 
     repeats: int = 5
     warm_up: bool = True
-    kinds: tuple[str, ...] = ("trivial", "imports", "training")
+    kinds: tuple[str, ...] = ("trivial", "imports", "drawing", "training")
     long: tuple[str, ...] = ("cells_200", "outputs")
     peers: tuple[str, ...] = ("python script", "papermill", "jupyter execute", "ploomber-engine", "execnb")
     many: tuple[tuple[str, int], ...] = (("trivial", 100), ("imports", 100))

@@ -10,8 +10,9 @@ TRIVIAL = ["count = 10", "numbers = list(range(count))", "total = sum(numbers)",
 
 IMPORTS = ["rows = 200", "import numpy as np\nimport pandas as pd", "import matplotlib.pyplot as plt",
            "from sklearn.linear_model import LinearRegression",
-           "frame = pd.DataFrame({'x': np.linspace(0, 1, rows)})\nframe['y'] = 3 * frame['x'] + 1\nframe.head()",
-           "model = LinearRegression().fit(frame[['x']], frame['y'])\nmodel.coef_",
+           "frame = pd.DataFrame({'x': np.linspace(0, 1, rows)})\nframe['y'] = 3 * frame['x'] + 1\nframe.head()", "print('done')"]
+
+DRAWING = [*IMPORTS[:-1], "model = LinearRegression().fit(frame[['x']], frame['y'])\nmodel.coef_",
            "plt.plot(frame['x'], frame['y']);", "print('done')"]
 
 TRAINING = ["rows = 4000", "import pandas as pd", "from sklearn.datasets import make_classification",
@@ -23,7 +24,7 @@ TRAINING = ["rows = 4000", "import pandas as pd", "from sklearn.datasets import 
 
 OUTPUTS = ["megabyte = 'x' * 1_000_000", *["print(megabyte)"] * 30, "print('done')"]
 
-KINDS = {"trivial": TRIVIAL, "imports": IMPORTS, "training": TRAINING, "outputs": OUTPUTS}
+KINDS = {"trivial": TRIVIAL, "imports": IMPORTS, "drawing": DRAWING, "training": TRAINING, "outputs": OUTPUTS}
 # What the notebooks import, for the bare fork that they are compared with.
 MODULES = ["numpy", "pandas", "matplotlib.pyplot", "sklearn.linear_model", "sklearn.datasets", "sklearn.ensemble",
            "sklearn.model_selection"]

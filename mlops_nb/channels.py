@@ -47,6 +47,7 @@ class Channel(Outgoing):
         super().__init__(connection)
         self.parts: list[bytes] = []
         self.lines: list[bytes] = []
+        self.imported: list[str] = []  # modules that the kernel says it has imported late
         self.open = True
 
     def receive(self, timeout: float | None = None) -> dict[str, Any] | None:
@@ -79,6 +80,8 @@ class Channel(Outgoing):
         try:
             self.connection.shutdown(socket.SHUT_WR)
             while (message := self.receive(max(0.0, until - time.monotonic()))) is not None:
+                if message["msg_type"] == "imported":
+                    self.imported = message["content"]["modules"]
                 if message["msg_type"] == "usage":
                     return message["content"]
         except (OSError, EOFError):

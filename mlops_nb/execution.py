@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['log', 'KNOWN', 'IMPORT', 'is_our_python', 'may_fork', 'list_imports', 'find_nest', 'open_channel', 'park_kernel',
-           'execute_in_copy', 'end_kernel', 'execute_ordinarily', 'NotebookEngine']
+           'execute_in_copy', 'rehearse', 'end_kernel', 'execute_ordinarily', 'NotebookEngine']
 
 # %% ../nbs/api/205_execution.ipynb #1f873128
 import logging
@@ -18,6 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
+import nbformat
 from jupyter_client.kernelspec import KernelSpecManager
 from papermill.engines import NBClientEngine
 from papermill.log import logger as papermill_log
@@ -116,9 +117,17 @@ def execute_in_copy(client: ChannelClient, nb_man: Any, keep: KeptKernel | None,
             end_kernel(client, nb_man)
 
 
+def rehearse() -> None:
+    """In the nursery: do what every notebook needs before its kernel."""
+    for minor in (4, 5):
+        nbformat.reads(nbformat.writes(nbformat.v4.new_notebook(nbformat_minor=minor)), as_version=4)
+    may_fork("python3", {})
+
+
 def end_kernel(client: ChannelClient, nb_man: Any) -> None:
     """See a kernel to its end."""
     used = client.channel.finish(2)
+    client.process.teach(client.channel.imported)
     client.channel.connection.close()
     if used is None:
         client.process.kill()

@@ -14,9 +14,7 @@ import select
 import signal
 import socket
 import stat
-import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,7 +31,7 @@ def meeting_folder() -> Path:
     """The folder of the sockets, for this user alone; raises ForkError when somebody else owns it."""
     base = os.environ.get("XDG_RUNTIME_DIR")
     folder = Path(base) / "mlops_nb" if base and os.access(base, os.W_OK) else Path(
-        tempfile.gettempdir()) / f"mlops_nb-{os.getuid()}"
+        os.environ.get("TMPDIR") or "/tmp") / f"mlops_nb-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     found = folder.lstat()
     if found.st_uid != os.getuid() or not stat.S_ISDIR(found.st_mode) or found.st_mode & 0o077:
@@ -75,6 +73,8 @@ QUIET = {"JE_ARROW_MALLOC_CONF": "background_thread:false", "OMP_WAIT_POLICY": "
 
 def bring_up(path: Path, root: Path | str, environment: Mapping[str, str]) -> None:
     """Start a nursery that listens at `path`, unless somebody else just did; returns before it has imported anything."""
+    import subprocess
+
     with open(path.with_suffix(".lock"), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if path.exists():
@@ -139,8 +139,17 @@ class Fork:
         """Wait for the end; raises subprocess.TimeoutExpired as Popen does."""
         self.hear(timeout)
         if self.returncode is None:
+            import subprocess
+
             raise subprocess.TimeoutExpired(f"process {self.pid}", timeout or 0)
         return self.returncode
+
+    def teach(self, modules: Sequence[str]) -> None:
+        """Tell the nursery what the process has imported, so that the next one finds it there."""
+        try:
+            self.connection.sendall(json.dumps(modules).encode() + b"\n")
+        except OSError:
+            pass  # it has ended already, or the nursery has
 
     def send_signal(self, signum: int) -> None:
         """Send a signal to it and to the processes it has started; nothing happens after the end."""

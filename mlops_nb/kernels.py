@@ -4,12 +4,14 @@
 
 # %% auto #0
 __all__ = ['PREPARED', 'measure_usage', 'NoDebugger', 'BreathingKernel', 'QueueKernel', 'ChannelKernel', 'ChannelApp', 'make_app',
-           'prepare_kernel', 'forget_kernel', 'watch_channel', 'run_channel_kernel', 'run_zmq_kernel']
+           'prepare_kernel', 'forget_kernel', 'forget_provisioners', 'watch_channel', 'run_channel_kernel',
+           'run_zmq_kernel']
 
 # %% ../nbs/api/203_kernels.ipynb #ac708fce
 import asyncio
 import atexit
 import builtins
+import importlib
 import os
 import resource
 import select
@@ -26,6 +28,7 @@ import msgspec
 from ipykernel.debugger import Debugger
 from ipykernel.ipkernel import IPythonKernel
 from ipykernel.kernelapp import IPKernelApp
+from jupyter_client.provisioning import KernelProvisionerFactory
 from tornado.ioloop import IOLoop
 from traitlets import Any as AnyTrait, Type
 
@@ -159,6 +162,8 @@ class ChannelApp(IPKernelApp):
         shell._sys_modules_keys = set(sys.modules)
         shell.run_cell("None", silent=True)
         shell.display_formatter.format(1)
+        importlib.import_module("tornado.platform.asyncio")
+        importlib.import_module("IPython.core.logger")
         self.log.warning("%d kernel is prepared", 1)  # the first record costs 4 ms
 
     def begin(self, channel: socket.socket) -> None:
@@ -216,6 +221,11 @@ def forget_kernel() -> None:
     PREPARED.clear()
 
 # %% ../nbs/api/203_kernels.ipynb #a97b7a6f
+def forget_provisioners() -> None:
+    """Let a cell that starts kernels itself look for provisioners with its own settings."""
+    KernelProvisionerFactory.clear_instance()
+
+
 def watch_channel(channel: socket.socket) -> None:
     """End this process when the other side of its channel is gone."""
     poller = select.poll()
@@ -228,21 +238,28 @@ def run_channel_kernel(fds: list[int], output_limit_mb: float = 100) -> None:
     """Be the kernel at the end of a socket, until the other side says that it was all."""
     channel = socket.socket(fileno=fds[0])
     sys.argv = [ipykernel_launcher.__file__, "-f", "no file"]  # by which some libraries know a notebook
+    known = set(sys.modules)
     app = PREPARED[0] if PREPARED else make_app()
+    forget_provisioners()
     app.session.output_limit = int(output_limit_mb * 2**20)
     threading.Thread(target=watch_channel, args=(channel,), daemon=True).start()
     app.begin(channel)
     asyncio.run(app.kernel.live(channel))
     atexit._run_exitfuncs()
+    app.session.send(None, "imported", {"modules": [name for name in list(sys.modules) if name not in known]})
     app.session.send(None, "usage", measure_usage())
 
 
-def run_zmq_kernel(argv: list[str]) -> None:
-    """Be the kernel that `python -m ipykernel_launcher` would be, with the same words behind it."""
+def run_zmq_kernel(argv: list[str], fds: list[int]) -> None:
+    """Be the kernel that `python -m ipykernel_launcher` would be, with the same words behind it; says through a pipe when
+    it listens."""
     forget_kernel()
+    forget_provisioners()
     sys.argv = ["ipykernel_launcher", *argv]
     app = IPKernelApp.instance(parent_handle=1)  # the nursery watches over it, and nobody types at its terminal
     app.initialize(argv)
+    os.write(fds[0], b"!")
+    os.close(fds[0])
     app.start()
     app.control_thread.stop()
     app.control_thread.join(10)

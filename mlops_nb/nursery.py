@@ -25,6 +25,7 @@ from .errors import MlopsError
 from .forks import receive, send, signal_group
 from .preloading import ALWAYS, defer_grammar, import_quietly, may_import, stamp, stamp_modules, wanted_modules
 from .settings import Project, read_project
+from .watching import Watch
 
 log = logging.getLogger("mlops_nb.nursery")
 
@@ -34,10 +35,10 @@ class Nursery(Ends):
 
     def __init__(self, listener: socket.socket, path: Path, idle: float, project: Project | None = None):
         self.bell, self.ring = socket.socketpair()
-        super().__init__(listener, self.bell, self.ring)
+        self.watch = Watch()
+        super().__init__(listener, self.bell, self.ring, self.watch)
         self.listener, self.path, self.idle, self.project = listener, path, idle, project
         self.stamps: dict[str, tuple[int, int]] = {}
-        self.to_learn: list[str] = []
         self.known: set[str] = set()
         self.selector.register(self.bell, selectors.EVENT_READ, self.hear_bell)
         self.listen_to_signals()
@@ -100,7 +101,15 @@ class Answers(Nursery):
 
     def find_change(self, control: socket.socket) -> str:
         """The path of a file that is not what it was when it was imported; `control` is the line to the copy."""
-        return next((path for path, then in self.stamps.items() if stamp(path) != then), "")
+        paths = self.stamps if self.watch.has_news() else self.watch.unwatched
+        changed = next((path for path in paths if stamp(path) != self.stamps[path]), "")
+        self.watch.restless |= bool(changed)
+        return changed
+
+    def remember(self, stamps: dict[str, tuple[int, int]]) -> None:
+        """Know these files too, as they were when they were imported."""
+        self.stamps = stamps | self.stamps
+        self.watch.begin(self.stamps)
 
     def bear(self, connection: socket.socket, request: dict[str, Any], fds: list[int]) -> None:
         """Give a request to a copy, and let it work unless something has changed."""
@@ -141,17 +150,20 @@ class Life(Answers):
 
     def learn(self) -> None:
         """Import what was met in a notebook and is not known yet; retire when it starts a thread."""
-        name = self.to_learn.pop(0)
-        self.known.add(name)
-        if not may_import(name, self.project) or name in sys.modules:
-            return
-        since = time.time()
-        if import_quietly([name]):
-            log.warning("retired: %s starts a thread when it is imported", name)
-            return self.retire()
-        self.stamps = stamp_modules([], since) | self.stamps
-        gc.freeze()
-        self.drop_spares()  # they do not know it
+        since, new = time.time(), False
+        while self.to_learn and time.time() < since + 0.1:
+            name = self.to_learn.pop(0)
+            if name in self.known or not may_import(name, self.project) or name in sys.modules:
+                continue
+            self.known.add(name)
+            if import_quietly([name]):
+                log.warning("retired: %s starts a thread when it is imported", name)
+                return self.retire()
+            new = True
+        if new:
+            self.remember(stamp_modules([], since))
+            gc.freeze()
+            self.drop_spares()  # they do not know it
 
 # %% ../nbs/api/207_nursery.ipynb #a2675c65
 def prepare_imports() -> None:
@@ -178,6 +190,7 @@ def grow_up(project: Project | None) -> str:
     from threadpoolctl import ThreadpoolController
 
     BLAS[:] = [one for one in ThreadpoolController().lib_controllers if one.internal_api == "openblas"]
+    importlib.import_module("mlops_nb.execution").rehearse()
     importlib.import_module("mlops_nb.kernels").prepare_kernel()
     return ""
 
@@ -189,7 +202,7 @@ def begin_nursery(kind: "type[Life]", listener: int, root: str, path: str, since
     call_oneself("mlops_nb nest")
     idle = float(os.environ.get("MLOPS_NB_NURSERY_IDLE", "1800"))
     nursery = kind(socket.socket(fileno=listener), Path(path), idle, read_quietly(root))
-    nursery.stamps = stamp_modules([str(Path(root) / "settings.ini")] if root else [], since)
+    nursery.remember(stamp_modules([str(Path(root) / "settings.ini")] if root else [], since))
     return nursery
 
 
