@@ -48,7 +48,7 @@ setup(
     packages=["mlops_nb", "mlops_nb.stages", "mlops_nb.api"],
     package_dir={"mlops_nb": "mlops_nb", "mlops_nb.stages": "nbs/stages", "mlops_nb.api": "nbs/api"},
     package_data={
-        "mlops_nb": ["py.typed", "site.css", "templates/**/*"],
+        "mlops_nb": ["py.typed", "site.css", "labeling.js", "labeling.css", "templates/**/*"],
         "mlops_nb.stages": ["*.ipynb", "*.jsonl"],
         "mlops_nb.api": ["232_flights.ipynb"],
     },

@@ -10,7 +10,8 @@ TRIVIAL = ["count = 10", "numbers = list(range(count))", "total = sum(numbers)",
 
 IMPORTS = ["rows = 200", "import numpy as np\nimport pandas as pd", "import matplotlib.pyplot as plt",
            "from sklearn.linear_model import LinearRegression",
-           "frame = pd.DataFrame({'x': np.linspace(0, 1, rows)})\nframe['y'] = 3 * frame['x'] + 1\nframe.head()", "print('done')"]
+           "frame = pd.DataFrame({'x': np.linspace(0, 1, rows)})\nframe['y'] = 3 * frame['x'] + 1\nframe.head()",
+           "print('done')"]
 
 DRAWING = [*IMPORTS[:-1], "model = LinearRegression().fit(frame[['x']], frame['y'])\nmodel.coef_",
            "plt.plot(frame['x'], frame['y']);", "print('done')"]

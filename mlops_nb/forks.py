@@ -104,7 +104,7 @@ def signal_group(pid: int, signum: int) -> None:
         except ProcessLookupError:
             continue  # born just now, or ended just now
 
-
+# %% ../nbs/api/201_forks.ipynb #6a48d3d3
 class Fork:
     """A process that a nursery (of process id `nursery`) made. `returncode` is None while it runs; `usage` is
     known after the end."""

@@ -50,7 +50,7 @@ def open_inotify() -> tuple[ctypes.CDLL | None, int]:
         return None, -1
     return library, queue
 
-
+# %% ../nbs/api/125_watching.ipynb #d11de4b9
 class Watch:
     """Tells whether one has to look at files again. `unwatched` are those that one always has to look at."""
 
@@ -105,7 +105,7 @@ class Watch:
             os.close(self.queue)
             self.queue = -1
 
-
+# %% ../nbs/api/125_watching.ipynb #909e8462
 def lost_sight(events: bytes) -> bool:
     """Does one of these events say that others were lost, or that a folder is gone?"""
     place, lost = 0, 0x2000 | 0x4000 | 0x8000 | OWN_MOVES  # unmounted, overflow, ignored

@@ -1,0 +1,95 @@
+"""A real JupyterLab in a real browser: what the tests of widgets and of notebooks in JupyterLab share."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from projects import Project, wait_until
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking",
+             "--disable-component-update", "--disable-sync", "--no-first-run"]
+
+# JupyterLab's own panel of the notebook; `notebook` is what all of these need
+FIND = "const panel = window.jupyterapp?.shell.currentWidget, notebook = panel?.content?.model; "
+OPENED = f"""path => {{ {FIND}
+    return panel?.context?.path === path && panel.context.isReady
+        && panel.sessionContext.session?.kernel?.status === 'idle'; }}"""
+RUN_ALL = "() => { window.jupyterapp.commands.execute('runmenu:run-all'); }"
+CELLS = f"""() => {{ {FIND}
+    return [...notebook.cells].filter(cell => cell.type === 'code').map(cell => ({{
+        count: cell.executionCount, source: cell.sharedModel.getSource(),
+        errors: cell.outputs.toJSON().filter(output => output.output_type === 'error')}})); }}"""
+ENDED = f"""() => {{ {FIND}
+    const cells = [...notebook.cells].filter(cell => cell.type === 'code');
+    const failed = cells.some(cell => cell.outputs.toJSON().some(output => output.output_type === 'error'));
+    const done = cells.every(cell => cell.executionCount) && panel.sessionContext.session?.kernel?.status === 'idle';
+    return failed || done; }}"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Chromium; a machine without it may skip, CI may not."""
+    if not CHROMIUM or find_spec("playwright") is None:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)("chromium or playwright is missing")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield opened
+        opened.close()
+
+
+@contextmanager
+def open_lab(project: Project, folder: Path, port: int = 0) -> Iterator[str]:
+    """`mlops-nb lab` on a free port or on this one, with settings of its own in `folder`; gives its address."""
+    settings = folder / "settings" / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings"
+    settings.parent.mkdir(parents=True)
+    settings.write_text('{"fetchNews": "false", "checkForUpdates": false}')
+    project.environment |= {
+        "JUPYTER_RUNTIME_DIR": str(folder / "runtime"), "JUPYTER_CONFIG_DIR": str(folder / "config"),
+        "JUPYTERLAB_SETTINGS_DIR": str(folder / "settings"), "JUPYTERLAB_WORKSPACES_DIR": str(folder / "workspaces")}
+    log = (folder / "lab.log").open("w+")
+    words = ["lab", "--no-browser", f"--ServerApp.port={port}", "--IdentityProvider.token=t0ken",
+             "--LabApp.expose_app_in_browser=True", *(["--allow-root"] if os.geteuid() == 0 else [])]
+    process = project.start(*words, stdout=log, stderr=log)
+
+    def find_address() -> str:
+        assert process.poll() is None, (folder / "lab.log").read_text()
+        return next((json.loads(path.read_text())["url"] for path in (folder / "runtime").glob("jpserver-*.json")), "")
+
+    try:
+        yield wait_until(find_address, "JupyterLab answers")
+    finally:
+        process.terminate()
+        process.wait(20)
+        log.close()
+
+
+def open_notebook(context: Any, address: str, path: str) -> Any:
+    """A page with a notebook in JupyterLab, its kernel idle."""
+    page = context.new_page()
+    page.set_default_timeout(120_000)
+    page.goto(f"{address}lab/tree/{quote(path)}?reset&token=t0ken")
+    page.wait_for_function(OPENED, arg=path)
+    return page
+
+
+def run_all(browser: Any, address: str, path: str, picture: Path) -> list[dict[str, Any]]:
+    """Open a notebook in JupyterLab and Run All; gives its code cells once they have ended."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    try:
+        page = open_notebook(context, address, path)
+        page.evaluate(RUN_ALL)
+        page.wait_for_function(ENDED)
+        page.screenshot(path=picture)
+        return page.evaluate(CELLS)
+    finally:
+        context.close()
