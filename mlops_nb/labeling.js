@@ -27,14 +27,14 @@ const shown = key => ({ Backspace: "⌫", ArrowLeft: "←", ArrowRight: "→", E
 // -- what is on its way ------------------------------------------------------------------------------------------------
 
 class Outbox {
-  constructor(model, changed) {
+  constructor(model, changed, every) {
     this.model = model;
     this.changed = changed;
     this.session = uuid();
     this.pending = new Map();
     this.failure = "";
     this.oldest = 0;
-    this.timer = setInterval(() => this.look(), 1000);
+    this.timer = setInterval(() => { this.look(); every(); }, 1000);
   }
 
   get name() { return `mlops_nb labels ${this.model.get("storage")} `; }
@@ -282,8 +282,8 @@ class Board {
     this.history = [];
     this.notice = "";
     this.ended = false;
-    this.asked = true; // nothing is asked for before what an earlier session has left is on its way
-    this.outbox = new Outbox(model, () => this.drawState());
+    this.asked = performance.now(); // nothing is asked for before what an earlier session has left is on its way
+    this.outbox = new Outbox(model, () => this.drawState(), () => this.ask());
     this.build(el);
     this.listen();
     model.send({ type: "open", session: this.outbox.session, leftover: this.outbox.leftover() });
@@ -347,7 +347,7 @@ class Board {
       const had = this.items.length;
       this.items.push(...items.filter(item => !known.has(item.id)));
       items.forEach(item => this.prepare(item));
-      this.asked = false;
+      this.asked = 0;
       this.ended = message.ended;
       if (this.place >= had) this.drawItem();
       this.drawState();
@@ -421,9 +421,12 @@ class Board {
   }
 
   ask() {
-    if (this.asked || this.ended || this.items.length - this.place > AHEAD) return;
-    this.asked = true;
-    this.model.send({ type: "more", have: this.items.slice(this.place).map(item => item.id), session: this.outbox.session });
+    if (this.ended || this.items.length - this.place > AHEAD) return;
+    if (this.asked && performance.now() - this.asked < SLOW) return;
+    this.asked = performance.now();
+    try {
+      this.model.send({ type: "more", have: this.items.map(item => item.id), session: this.outbox.session });
+    } catch { /* the kernel is gone; what is not stored says so */ }
   }
 
   none() { this.answer("none"); }
@@ -610,7 +613,7 @@ class Board {
       `${width * labels / last[0]},${height * (1 - (score - low) / Math.max(1e-9, 1 - low))}`)).join(" "));
     picture.append(line);
     const made = element("figure");
-    made.append(picture, element("figcaption", "", `score ${last[1].toFixed(3)} with ${last[0]} labels`));
+    made.append(picture, element("figcaption", "", `score ${last[1].toFixed(3)} with ${last[0]} labels, ${this.model.get("progress").judged ?? ""}`));
     return made;
   }
 }
