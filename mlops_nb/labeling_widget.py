@@ -72,6 +72,8 @@ class LabelBoard(anywidget.AnyWidget):
         place = f"{Path(self.queue.state).resolve()} {self.queue.name} {self.queue.person} {self.queue.role}"
         super().__init__(task=describe_task(self.queue), person=self.queue.person, queue_name=self.queue.name, storage=place,
                          progress=measure_progress(self.queue))
+        if hasattr(self.comm, "_reply_subshell_for"):
+            self.comm._reply_subshell_for = lambda data, asked: asked  # ipykernel 7.4 would have it wait for the cell that runs
         self.on_msg(self.hear)
 
     def answers(self) -> pd.DataFrame:
