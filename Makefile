@@ -39,7 +39,7 @@ lint: setup
 
 # The notebooks of the library and the tutorials are lessons, and a lesson that fails is a bug.
 lessons: setup
-	MPLBACKEND=agg $(BIN)/nbdev-test nbs --n-workers 2 --skip-folder-re '^([_.]|stages)'
+	MPLBACKEND=agg $(BIN)/nbdev-test nbs --n-workers 2 --skip-folder-re '^([_.]|stages|apps)'
 
 pytest: setup
 	$(BIN)/pytest
@@ -56,6 +56,7 @@ bench: setup
 	$(BIN)/python benchmarks/execution.py --save $(BENCH)
 	$(BIN)/python benchmarks/pipelines.py --save $(BENCH)
 	$(BIN)/python benchmarks/distribution.py --save $(BENCH)
+	$(BIN)/python benchmarks/labeling.py --save $(BENCH)
 	$(BIN)/python benchmarks/table.py
 
 # Writes the newest versions that fit settings.ini; they are then tested like any other change.

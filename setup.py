@@ -45,11 +45,13 @@ setup(
     install_requires=lines("requirements"),
     extras_require=extras | {"all": sorted({one for found in extras.values() for one in found})},
     entry_points=groups("entry_points") | {"console_scripts": lines("scripts")},
-    packages=["mlops_nb", "mlops_nb.stages", "mlops_nb.api"],
-    package_dir={"mlops_nb": "mlops_nb", "mlops_nb.stages": "nbs/stages", "mlops_nb.api": "nbs/api"},
+    packages=["mlops_nb", "mlops_nb.stages", "mlops_nb.apps", "mlops_nb.api"],
+    package_dir={"mlops_nb": "mlops_nb", "mlops_nb.stages": "nbs/stages", "mlops_nb.apps": "nbs/apps",
+                 "mlops_nb.api": "nbs/api"},
     package_data={
         "mlops_nb": ["py.typed", "site.css", "labeling.js", "labeling.css", "templates/**/*"],
         "mlops_nb.stages": ["*.ipynb", "*.jsonl"],
+        "mlops_nb.apps": ["*.ipynb"],
         "mlops_nb.api": ["232_flights.ipynb"],
     },
 )

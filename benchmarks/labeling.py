@@ -154,8 +154,8 @@ def measure(count: int, seconds: int) -> Iterator[Row]:
     yield compare(name(", 95th percentile"), [percentile(ours["stored"])], [percentile(peer["stored"])])
     yield compare("key to stored at 20 a second: buttons at 3 a second", quick, peer["stored"])
     pressed = count + 20 * seconds
-    yield compare(f"answers lost of {pressed:,}: answers stored twice", [pressed - stored["items"]],
-                  [stored["events"] - stored["items"]], at_most(0, "none"), unit="answers")
+    yield compare(f"answers lost of {pressed:,}: answers stored twice", [float(pressed - stored["items"])],
+                  [float(stored["events"] - stored["items"])], at_most(0, "none"), unit="answers")
 
 
 def main() -> None:

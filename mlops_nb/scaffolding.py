@@ -55,13 +55,13 @@ def copy_template(source: Any, folder: Path, words: dict[str, str]) -> None:
 
 
 def copy_flights(folder: Path, package: str) -> None:
-    """Copy the stage notebooks of the flights example, and the notebook of its own functions."""
-    source = files("mlops_nb.stages")
-    stages = {each.name: each.read_text("utf-8") for each in source.iterdir() if each.name.endswith(("ipynb", "jsonl"))}
-    for name, text in stages.items():
-        target = folder / "nbs" / "stages" / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(text.replace("mlops_nb.flights", f"{package}.flights"), "utf-8")
+    """Copy the notebooks of the flights example: its stages, those that one works in, and that of its own functions."""
+    for kind in ("stages", "apps"):
+        for each in files(f"mlops_nb.{kind}").iterdir():
+            if each.name.endswith(("ipynb", "jsonl")):
+                target = folder / "nbs" / kind / each.name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_text(each.read_text("utf-8").replace("mlops_nb.flights", f"{package}.flights"), "utf-8")
     own = files("mlops_nb.api").joinpath("232_flights.ipynb").read_text("utf-8")
     (folder / "nbs" / "flights.ipynb").write_text(own.replace("mlops_nb.flights", f"{package}.flights"), "utf-8")
 

@@ -1,0 +1,1 @@
+"""The notebooks that one opens to work in, shipped inside the wheel."""
