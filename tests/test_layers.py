@@ -2,6 +2,7 @@
 
 import ast
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,13 @@ def test_the_execution_wing_knows_nothing_of_models(module):
 def test_no_module_is_called_by_what_it_does_not_say():
     vague = {"core", "base", "utils", "helpers", "common", "manager", "validation", "misc"}
     assert not vague & set(MODULES)
+
+
+def test_a_class_is_named_once():
+    """Two classes of one name leave a reader, and Sphinx, guessing which is meant."""
+    trees = [ast.parse(path.read_text("utf-8")) for path in MODULES.values()]
+    names = Counter(node.name for tree in trees for node in tree.body if isinstance(node, ast.ClassDef))
+    assert {name for name, times in names.items() if times > 1} == set()
 
 
 def test_no_star_imports():

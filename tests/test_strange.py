@@ -1,5 +1,6 @@
 """Notebooks that do strange things, in a copy of the nursery and beside it in papermill's own engine: the same comes out."""
 
+import contextlib
 import json
 import multiprocessing
 import os
@@ -330,10 +331,17 @@ def test_a_library_that_starts_a_thread_is_left_to_the_kernels(package):
         library.unlink(missing_ok=True)
 
 
+def calls_itself(pid: str) -> str:
+    """The name of a process, which may have ended since it was found."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    return ""
+
+
 def nests(root: Path) -> list[int]:
     """The process ids of the nurseries for a folder."""
     found = subprocess.run(["pgrep", "-f", f"mlops_nb.nursery import serve.*{root}"], capture_output=True, text=True, check=False)
-    return [int(pid) for pid in found.stdout.split() if Path(f"/proc/{pid}/comm").read_text() == "mlops_nb nest\n"]
+    return [int(pid) for pid in found.stdout.split() if calls_itself(pid) == "mlops_nb nest"]
 
 
 def test_the_nursery_has_one_thread_and_ends_when_nobody_needs_it(package, monkeypatch):
