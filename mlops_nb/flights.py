@@ -7,9 +7,13 @@ __all__ = ['OPERATIONS', 'REGISTRY', 'PLANNING', 'BUREAU', 'DEPARTMENTS', 'COLUM
            'MAX_WIND', 'MIN_SEATS', 'MANUFACTURERS', 'DEPARTURE_TYPES', 'KNOWN_AT', 'CATEGORICAL', 'NUMERIC',
            'FEATURES', 'MAX_SPEED', 'CASES', 'VALUES', 'ISSUES', 'WEATHER_ISSUES', 'RANGES', 'SHARES', 'add_flight_id',
            'shift_weather', 'compute_scheduled_duration', 'match_planes', 'join_departures', 'make_features',
-           'make_label_rules', 'minutes_of', 'make_departure_checks', 'make_label_checks']
+           'make_label_rules', 'minutes_late', 'make_weak_rules', 'minutes_of', 'make_departure_checks',
+           'make_label_checks']
 
 # %% ../nbs/api/232_flights.ipynb #5a630a3b
+from collections.abc import Callable, Mapping
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -223,6 +227,27 @@ def make_label_rules(late_after: int = 15) -> pd.DataFrame:
     table = pd.DataFrame(rules, columns=["when", "value", "reason"], dtype="str")
     table.insert(0, "case", CASES)
     return table
+
+# %% ../nbs/api/232_flights.ipynb #55c0bdb2
+def minutes_late(row: Mapping[str, Any]) -> float:
+    """Minutes between the scheduled and the actual arrival by the two clocks (1745 is a quarter to six), -720 to 720; may be NaN."""
+    actual, scheduled = (float(row[name]) // 100 * 60 + float(row[name]) % 100 if pd.notna(row[name]) else np.nan
+                         for name in ("arr_time", "sched_arr_time"))
+    return (actual - scheduled + 720) % 1440 - 720
+
+
+def make_weak_rules(late_after: int = 15) -> dict[str, Callable[[dict[str, Any]], str | None]]:
+    """Rules of thumb, by name, from a departure (a row as dict) to a value of `VALUES`, or None; `late_after` in minutes."""
+    def judge(minutes: Any) -> str | None:
+        return None if pd.isna(minutes) else "late" if minutes > late_after else "on time"
+
+    return {
+        "never left": lambda row: "exclude" if pd.isna(row["dep_time"]) else None,
+        "did not get there": lambda row: "late" if pd.notna(row["dep_time"]) and pd.isna(row["arr_delay"]) else None,
+        "computed delay": lambda row: judge(row["arr_delay"]),
+        "two clocks": lambda row: judge(minutes_late(row)),
+        "left late": lambda row: "late" if pd.notna(row["dep_delay"]) and row["dep_delay"] > 2 * late_after else None,
+    }
 
 # %% ../nbs/api/232_flights.ipynb #84b07b74
 ISSUES = pd.DataFrame([

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['UNFORESEEN', 'DECISION', 'apply_rules', 'check_rules', 'make_queue', 'read_decision_file', 'merge_decisions',
-           'check_decisions', 'apply_decisions', 'count_labels']
+           'check_decisions', 'apply_decisions', 'to_decisions', 'fill_open', 'count_labels']
 
 # %% ../nbs/api/223_labeling.ipynb #04e594a9
 import hashlib
@@ -87,7 +87,7 @@ def read_decision_file(path: Path) -> pd.DataFrame:
     path, rows = Path(path), []
     if not path.is_file():
         raise UsageError(f"no file of decisions {path}", "check the path")
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
         if not line.strip():
             continue
         try:
@@ -153,6 +153,43 @@ def apply_decisions(
     labels.loc[settled, "value"] = found["value"].array
     labels.loc[settled, "reason"] = (found["person"] + ": " + found["reason"]).array
     labels.loc[settled, "source"] = "person"
+    return labels
+
+# %% ../nbs/api/223_labeling.ipynb #9e96a6be
+def to_decisions(answers: pd.DataFrame, none: str | None = None) -> pd.DataFrame:
+    """Answers as decisions: the columns `DECISION`, all text; one row for each answer that is not a skip.
+
+    `answers` has item, annotator, action (label, none, skip), value (text), note, recorded_at. `none` is the value of
+    "none of these labels". Raises `UsageError` for such an answer without it, and one without a time.
+    """
+    given = answers[answers["action"] != "skip"]
+    for row in given.to_dict("records"):
+        if row["action"] == "none" and none is None:
+            raise UsageError(f"{row['annotator']} says of {row['item']}: none of these", "say what that means for the label")
+        if pd.isna(row["recorded_at"]) or not row["recorded_at"]:
+            raise UsageError(f"the answer on {row['item']} has no time", "give recorded_at, as 2026-10-05T09:00:00Z")
+    ids = [f"{row['annotator']} {row['recorded_at']} {row['item']}" for row in given.to_dict("records")]
+    made = pd.DataFrame({"id": ids, "item": given["item"].array, "value": given["value"].where(given["action"] == "label", none).array})
+    made = made.assign(person=given["annotator"].array, reason=given["note"].array, recorded_at=given["recorded_at"].array)
+    return made.astype("str").reset_index(drop=True)
+
+# %% ../nbs/api/223_labeling.ipynb #22c7f65e
+def fill_open(labels: pd.DataFrame, votes: pd.DataFrame, trust: float) -> pd.DataFrame:
+    """`labels` where open rows have the value of `votes`, source `"weak"` and the confidence as reason.
+
+    `votes` has the index of (some of) `labels`' rows, and value (missing where undecided) and confidence, 0 to 1; those of
+    at least `trust` count. Raises `UsageError` for another `trust`, and votes on rows that are not in `labels`.
+    """
+    if not 0 <= trust <= 1:
+        raise UsageError(f"trust of {trust} in weak labels", "give a share between 0 and 1")
+    if strange := list(votes.index.difference(labels.index))[:1]:
+        raise UsageError(f"votes on row {strange[0]}, which is not in the labels", "let the rules vote on rows of the same table")
+    good = votes[votes["value"].notna() & (votes["confidence"] >= trust)]
+    good = good[labels.loc[good.index, "source"] == "open"]
+    labels = labels.copy()
+    labels.loc[good.index, "value"] = good["value"].astype("str")
+    labels.loc[good.index, "reason"] = [f"weak rules, confidence {share:.2f}" for share in good["confidence"]]
+    labels.loc[good.index, "source"] = "weak"
     return labels
 
 # %% ../nbs/api/223_labeling.ipynb #4e045f11

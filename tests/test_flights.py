@@ -5,8 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from projects import Answer, Project
+
+from mlops_nb.content import read_value
 
 ROOT = Path(__file__).parent.parent
 STAGES = ["collection", "ingestion", "curation", "labeling", "data_validation", "preparation", "training", "evaluation",
@@ -19,6 +22,11 @@ class Flights(Project):
 
     def __post_init__(self) -> None:
         assert (self.root / "settings.ini").exists()
+
+    def load(self, artifact: str) -> pd.DataFrame:
+        """The newest table of a name, also one of a stage that stopped."""
+        row, = self.query(f"SELECT hash FROM artifacts WHERE name = '{artifact}' ORDER BY id DESC LIMIT 1")
+        return read_value(self.state, row["hash"], artifact)
 
 
 @pytest.fixture(scope="module")
@@ -83,29 +91,66 @@ def test_a_gate_refuses_a_model_that_needs_too_much_memory(flights):
     assert "memory" in said
 
 
-def test_without_the_recorded_decisions_a_person_is_needed(flights, tmp_path):
-    few = tmp_path / "few decisions.jsonl"
+@pytest.fixture
+def undecided(tmp_path) -> str:
+    """A parameter: the decisions that ship, but none on cancelled flights."""
     lines = (ROOT / "nbs/stages/labeling_decisions.jsonl").read_text("utf-8").splitlines(keepends=True)
+    few = tmp_path / "few decisions.jsonl"
     few.write_text("".join(line for line in lines if "case:cancelled" not in line), "utf-8")
-    said = flights.run("training", *SAMPLE, "-p", f"labeling.recorded={few}", code=3)
+    return f"labeling.recorded={few}"
+
+
+def test_without_the_recorded_decisions_a_person_is_needed(flights, undecided):
+    said = flights.run("training", *SAMPLE, "-p", undecided, code=3)
     statuses = flights.statuses()
     assert statuses["labeling"] == "needs_person" and statuses["training"] == "skipped"
     assert "cancelled" in said and "record_decision" in said
     assert "stopped" in show(flights, "labeling.queue").out
 
 
-def test_a_decision_in_the_journal_is_all_that_was_missing(flights, tmp_path):
+def test_a_decision_in_the_journal_is_all_that_was_missing(flights, undecided):
     """The same run goes on once somebody has decided, and the decision is one of its inputs."""
-    few = tmp_path / "few decisions.jsonl"
-    lines = (ROOT / "nbs/stages/labeling_decisions.jsonl").read_text("utf-8").splitlines(keepends=True)
-    few.write_text("".join(line for line in lines if "case:cancelled" not in line), "utf-8")
-    flights.run("labeling", *SAMPLE, "-p", f"labeling.recorded={few}", code=3)
+    flights.run("labeling", *SAMPLE, "-p", undecided, code=3)
     decided = flights.python("from mlops_nb.journal import record_decision\n"
                              "record_decision('labeling', 'case:cancelled', 'exclude', 'nothing arrived', 'Kim')")
     assert decided.code == 0, decided.err
-    flights.run("labeling", *SAMPLE, "-p", f"labeling.recorded={few}")
+    flights.run("labeling", *SAMPLE, "-p", undecided)
     assert flights.statuses()["labeling"] == "done"
     assert "journal.labeling@" in show(flights, "labeling.labels").out
+
+
+def test_weak_rules_answer_what_nobody_decided_and_the_labels_say_so(flights, undecided):
+    flights.run("labeling", *SAMPLE, "-p", undecided, "-p", "labeling.mode=weak")
+    labels = flights.load("labeling.labels")
+    weak = labels[labels["source"] == "weak"]
+    assert set(weak["case"]) == {"cancelled"} and weak["late"].isna().all()
+    assert weak["reason"].str.startswith("weak rules").all()
+    assert "person" in set(labels["source"]) and "open" not in set(labels["source"])
+
+
+def test_answers_of_another_team_come_in_a_file(flights, undecided, tmp_path):
+    flights.run("labeling", *SAMPLE, "-p", undecided, code=3)
+    waiting = flights.load("labeling.queue")
+    answers = pd.DataFrame({
+        "item": waiting["flight_id"], "annotator": "Lee", "action": "none", "value": None, "note": "never left",
+        "recorded_at": "2026-11-20T09:00:00Z", "milliseconds": 900, "flagged": False, "suggestion": None,
+    })
+    file = tmp_path / "answers.jsonl"
+    answers.iloc[1:].to_json(file, orient="records", lines=True)
+    imported = ("-p", undecided, "-p", "labeling.mode=import", "-p", f"labeling.answers={file}")
+    said = flights.run("labeling", *SAMPLE, *imported, code=3)
+    assert "1 flights wait" in said
+    assert flights.load("labeling.queue")["flight_id"].tolist() == [waiting["flight_id"].iloc[0]]
+    answers.to_json(file, orient="records", lines=True)
+    flights.run("labeling", *SAMPLE, *imported)
+    labels = flights.load("labeling.labels").set_index("flight_id").loc[waiting["flight_id"]]
+    assert labels["source"].eq("person").all() and labels["reason"].eq("Lee: never left").all()
+
+
+def test_a_mode_that_asks_a_person_never_waits_in_a_run(flights, undecided):
+    said = flights.run("labeling", *SAMPLE, "-p", undecided, "-p", "labeling.mode=interactive", code=3)
+    assert "nbs/apps/labeling.ipynb" in said
+    assert "which: -p labeling.answers=FILE" in flights.run("labeling", *SAMPLE, "-p", "labeling.mode=import", code=1)
 
 
 @pytest.fixture(scope="module")
