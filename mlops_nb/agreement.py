@@ -5,10 +5,12 @@
 # %% auto #0
 __all__ = ['MEASURES', 'count_answers', 'pair_agreement', 'mean_shares', 'correct_for_chance', 'measure_fleiss', 'measure_ac1',
            'measure_alpha', 'interval_of_ac1', 'draw_interval', 'measure_agreement', 'measure_cohen',
-           'compare_with_gold', 'find_disagreements']
+           'compare_with_gold', 'find_disagreements', 'trace_agreement', 'draw_agreement', 'overlap', 'count_matches',
+           'measure_overlap']
 
 # %% ../nbs/api/233_agreement.ipynb #d7b8a304
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -173,3 +175,87 @@ def find_disagreements(answers: pd.DataFrame) -> pd.DataFrame:
     said = [", ".join(f"{value} {count}" for value, count in row[row > 0].sort_values(ascending=False).items()) for _, row in divided.iterrows()]
     found = pd.DataFrame({"item": divided.index, "answers": divided.sum(axis=1).to_numpy(), "values": said, "share": share.to_numpy()})
     return found.sort_values(["share", "answers"], ascending=[True, False], kind="stable", ignore_index=True)
+
+# %% ../nbs/api/233_agreement.ipynb #c71a417e
+def trace_agreement(answers: pd.DataFrame, window: int = 50, points: int = 40) -> pd.DataFrame:
+    """How agreement went: items (with two answers so far), recorded_at, percent and ac1 over the last `window` of them.
+
+    At most `points` rows, evenly spaced, the last one now; none before an item has two answers. Needs item, annotator, value
+    and recorded_at (ISO text). Raises `UsageError` for a window below 2, and as `count_answers`.
+    """
+    if window < 2:
+        raise UsageError(f"a window of {window} items", "take at least 2")
+    columns = ["items", "recorded_at", "percent", "ac1"]
+    given = answers.dropna(subset=["value"]).sort_values("recorded_at", kind="stable")
+    second = given[given.groupby("item").cumcount() == 1]
+    if second.empty:
+        return pd.DataFrame(columns=columns)
+    counts = count_answers(answers).loc[second["item"]].to_numpy()
+    ends = np.unique(np.linspace(min(2, len(second)), len(second), points).round().astype(int))
+    rows = []
+    for end in ends:
+        part = counts[max(0, end - window):end]
+        rows.append((int(end), second["recorded_at"].iloc[end - 1], pair_agreement(part), measure_ac1(part)))
+    return pd.DataFrame(rows, columns=columns)
+
+
+def draw_agreement(trace: pd.DataFrame, title: str = "Agreement over the last items") -> Any:
+    """The trace as two lines, a matplotlib Figure: agreement, and what is left of it beyond chance (AC1)."""
+    import matplotlib.pyplot as plt  # who only labels does not wait for it
+
+    figure, axes = plt.subplots(figsize=(7, 2.6), layout="constrained", facecolor="white")
+    for column, colour, said in [("percent", "#9aa5b1", "pairs that agree"), ("ac1", "#2b6ca3", "beyond chance (AC1)")]:
+        axes.plot(trace["items"], trace[column], color=colour, linewidth=1.8)
+        if len(trace):
+            axes.annotate(f" {said}", (trace["items"].iloc[-1], trace[column].iloc[-1]), color=colour, fontsize=8, va="center")
+    axes.set(xlabel="items with two answers", ylim=(min(0.0, trace["ac1"].min() if len(trace) else 0.0), 1.03))
+    axes.set_title(title, loc="left", fontsize=11)
+    axes.spines[["top", "right"]].set_visible(False)
+    plt.close(figure)
+    return figure
+
+# %% ../nbs/api/233_agreement.ipynb #44ea1107
+def overlap(one: Mapping[str, Any], other: Mapping[str, Any]) -> float:
+    """Intersection over union of two spans (start, end) or two boxes (x, y, width, height); 0 for different labels."""
+    if one["label"] != other["label"]:
+        return 0.0
+    sides = [("start", "end")] if "start" in one else [("x", "width"), ("y", "height")]
+    common = total_one = total_other = 1.0
+    for begin, size in sides:
+        ends = [mark[size] if size == "end" else mark[begin] + mark[size] for mark in (one, other)]
+        common *= max(0.0, min(ends) - max(one[begin], other[begin]))
+        total_one, total_other = total_one * (ends[0] - one[begin]), total_other * (ends[1] - other[begin])
+    union = total_one + total_other - common
+    return common / union if union else 0.0
+
+
+def count_matches(one: Sequence[Mapping[str, Any]], other: Sequence[Mapping[str, Any]], least: float) -> int:
+    """How many marks of two people match, each at most once, the best overlap first."""
+    pairs = sorted(((overlap(a, b), i, j) for i, a in enumerate(one) for j, b in enumerate(other)), reverse=True)
+    used: tuple[set[int], set[int]] = set(), set()
+    for share, i, j in pairs:
+        if share >= least and share > 0 and i not in used[0] and j not in used[1]:
+            used[0].add(i)
+            used[1].add(j)
+    return len(used[0])
+
+
+def measure_overlap(answers: pd.DataFrame, least: float = 0.5) -> pd.DataFrame:
+    """F1 of each pair of people on spans or boxes: one, other, items (that both answered), marks, f1 (1 where nobody marked).
+
+    `answers` has item, annotator, and value (a list of marks, empty or missing for nothing). Raises `UsageError` for missing
+    columns, and where no item has two answers.
+    """
+    if lacking := {"item", "annotator", "value"} - set(answers.columns):
+        raise UsageError(f"answers: no column {', '.join(sorted(lacking))}", "give item, annotator and value")
+    said = {(row["annotator"], row["item"]): row["value"] if isinstance(row["value"], list) else [] for row in answers.to_dict("records")}
+    people, rows = sorted({person for person, _ in said}), []
+    for one, other in combinations(people, 2):
+        both = sorted(item for person, item in said if person == one and (other, item) in said)
+        marks = sum(len(said[one, item]) + len(said[other, item]) for item in both)
+        matched = sum(count_matches(said[one, item], said[other, item], least) for item in both)
+        if both:
+            rows.append((one, other, len(both), marks, 2 * matched / marks if marks else 1.0))
+    if not rows:
+        raise UsageError("no item has two answers", "have at least two people label the same items")
+    return pd.DataFrame(rows, columns=["one", "other", "items", "marks", "f1"])

@@ -599,11 +599,14 @@ class Board {
     if (progress.people?.length > 1)
       this.more.append(element("div", "mlops-people", progress.people.map(one => `${one.annotator} ${one.answers}`).join(" · ")));
     if (progress.gold) this.more.append(element("div", "mlops-gold", progress.gold));
-    if (progress.curve?.length > 1) this.more.append(this.drawCurve(progress.curve));
+    if (progress.agreement?.length > 1)
+      this.more.append(this.drawCurve(progress.agreement, (items, value) => `agreement beyond chance ${value.toFixed(2)}, over the last of ${items} items`));
+    if (progress.curve?.length > 1)
+      this.more.append(this.drawCurve(progress.curve, (labels, score) => `score ${score.toFixed(3)} with ${labels} labels, ${progress.judged ?? ""}`));
     if (progress.advice) this.more.append(element("div", "mlops-advice", progress.advice));
   }
 
-  drawCurve(points) { // labels against score, drawn small
+  drawCurve(points, tell) { // small, with what its last point says
     const space = "http://www.w3.org/2000/svg", width = 240, height = 60;
     const last = points.at(-1), low = Math.min(...points.map(point => point[1]));
     const picture = document.createElementNS(space, "svg"), line = document.createElementNS(space, "polyline");
@@ -613,7 +616,7 @@ class Board {
       `${width * labels / last[0]},${height * (1 - (score - low) / Math.max(1e-9, 1 - low))}`)).join(" "));
     picture.append(line);
     const made = element("figure");
-    made.append(picture, element("figcaption", "", `score ${last[1].toFixed(3)} with ${last[0]} labels, ${this.model.get("progress").judged ?? ""}`));
+    made.append(picture, element("figcaption", "", tell(...last)));
     return made;
   }
 }

@@ -8,6 +8,7 @@ __all__ = ['EXPLAINED', 'FOLDER', 'FIRST', 'ANSWERING', 'describe_task', 'make_q
 
 # %% ../nbs/api/404_labeling_widget.ipynb #b2bd94ec
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,7 +20,8 @@ import traitlets
 
 from .cards import show_markdown
 from .errors import MlopsError, UsageError
-from .label_queue import LabelQueue, measure_progress
+from .label_progress import measure_progress
+from .label_queue import LabelQueue
 from .label_tasks import COMMANDS, LabelTask
 from .label_teacher import LabelTeacher
 
@@ -69,6 +71,7 @@ class LabelBoard(anywidget.AnyWidget):
         self.clerk = ThreadPoolExecutor(1, "labeling")
         self.teacher: LabelTeacher | None = None
         self.counting: threading.Timer | None = None
+        self.took = 0.0  # seconds that counting took
         place = f"{Path(self.queue.state).resolve()} {self.queue.name} {self.queue.person} {self.queue.role}"
         super().__init__(task=describe_task(self.queue), person=self.queue.person, queue_name=self.queue.name, storage=place,
                          progress=measure_progress(self.queue))
@@ -106,7 +109,9 @@ class LabelingWidget(LabelBoard):
 
     def show_progress(self) -> None:
         """Bring what is shown of the progress up to date."""
+        began = time.perf_counter()
         progress = measure_progress(self.queue)
+        self.took = time.perf_counter() - began
         if self.teacher:
             self.teacher.hear()
             progress |= {"curve": self.teacher.pupil.curve, "advice": self.teacher.problem or self.teacher.pupil.advice,
@@ -114,9 +119,9 @@ class LabelingWidget(LabelBoard):
         self.set_trait("progress", progress)
 
     def count(self) -> None:
-        """Bring the progress up to date, once for all that happens within a second."""
+        """Bring the progress up to date, once for all that happens within a second; with many items, in a tenth of the time."""
         if self.counting is None or not self.counting.is_alive():
-            self.counting = threading.Timer(1, self.show_progress)
+            self.counting = threading.Timer(max(1, 10 * self.took), self.show_progress)
             self.counting.daemon = True
             self.counting.start()
 

@@ -117,6 +117,11 @@ def test_a_decision_in_the_journal_is_all_that_was_missing(flights, undecided):
     flights.run("labeling", *SAMPLE, "-p", undecided)
     assert flights.statuses()["labeling"] == "done"
     assert "journal.labeling@" in show(flights, "labeling.labels").out
+    story = flights.call("why", "case:cancelled")
+    assert story.code == 0 and "nothing arrived" in story.out and "labeling.labels@" in story.out
+    tree = flights.call("why", "labeling.labels", "--json")
+    assert [one["person"] for one in json.loads(tree.out)["decisions"]] == ["Kim"]
+    assert "did you mean `labeling.labels`" in flights.call("why", "labeling.label").err
 
 
 def test_weak_rules_answer_what_nobody_decided_and_the_labels_say_so(flights, undecided):
