@@ -27,9 +27,10 @@ const shown = key => ({ Backspace: "⌫", ArrowLeft: "←", ArrowRight: "→", E
 // -- what is on its way ------------------------------------------------------------------------------------------------
 
 class Outbox {
-  constructor(model, changed, every) {
+  constructor(model, changed, every, ahead) {
     this.model = model;
     this.changed = changed;
+    this.ahead = ahead;
     this.session = uuid();
     this.pending = new Map();
     this.failure = "";
@@ -69,7 +70,7 @@ class Outbox {
   }
 
   send(events) {
-    try { this.model.send({ type: "events", events }); } catch (error) { this.failure = String(error?.message ?? error); }
+    try { this.model.send({ type: "events", events, ahead: this.ahead() }); } catch (error) { this.failure = String(error?.message ?? error); }
   }
 
   settle(ids) {
@@ -161,6 +162,7 @@ class SpansAnswer { // parts of a text; places count in UTF-16 here and in code 
     const place = (node, offset) => Number((node.parentElement ?? node).dataset?.start ?? 0) + offset;
     const ends = [place(selection.anchorNode, selection.anchorOffset), place(selection.focusNode, selection.focusOffset)].sort((a, b) => a - b);
     [this.start, this.end] = ends;
+    this.board.touched = true;
     selection.removeAllRanges();
     this.draw();
   }
@@ -215,6 +217,7 @@ class BoxesAnswer { // boxes on an image, in shares of its width and height
   drag(event) {
     event.preventDefault();
     this.board.root.focus();
+    this.board.touched = true;
     const area = this.into.getBoundingClientRect();
     const share = moved => [(moved.clientX - area.left) / area.width, (moved.clientY - area.top) / area.height].map(one => Math.min(1, Math.max(0, one)));
     const [x0, y0] = share(event), box = { x: x0, y: y0, width: 0, height: 0, label: this.label ?? null };
@@ -283,7 +286,7 @@ class Board {
     this.notice = "";
     this.ended = false;
     this.asked = performance.now(); // nothing is asked for before what an earlier session has left is on its way
-    this.outbox = new Outbox(model, () => this.drawState(), () => this.ask());
+    this.outbox = new Outbox(model, () => this.drawState(), () => this.ask(), () => this.ahead());
     this.build(el);
     this.listen();
     model.send({ type: "open", session: this.outbox.session, leftover: this.outbox.leftover() });
@@ -311,6 +314,7 @@ class Board {
 
   listen() {
     this.root.addEventListener("keydown", event => this.key(event));
+    this.root.addEventListener("focus", () => this.look());
     this.root.addEventListener("mousedown", event => { if (!event.target.closest("input, button, summary, a")) this.root.focus({ preventScroll: true }); });
     this.note.addEventListener("keydown", event => {
       event.stopPropagation();
@@ -354,11 +358,31 @@ class Board {
     } else if (type === "card") {
       this.items.splice(this.place, 0, items[0]);
       this.drawItem();
-    } else if (type === "stored") this.outbox.settle(ids);
+    } else if (type === "stored") {
+      this.outbox.settle(ids);
+      this.drop(message.settled ?? [], this.place + 1);
+    } else if (type === "looked") this.drop(message.settled, this.place);
     else if (type === "refused") {
       this.outbox.settle(ids);
       this.say(error, true);
     } else if (type === "failed") this.outbox.fail(error);
+  }
+
+  ahead() { return this.items.slice(this.place + 1).filter(item => !item.answered).map(item => item.id); }
+
+  look() { // somebody comes back to this board: what has been answered elsewhere since?
+    if (this.touched) return; // what somebody has begun is not taken away
+    const item = this.items[this.place];
+    try {
+      this.model.send({ type: "look", ahead: [...(item && !item.answered ? [item.id] : []), ...this.ahead()], session: this.outbox.session });
+    } catch { /* the kernel is gone; what is not stored says so */ }
+  }
+
+  drop(settled, from) { // what others have answered meanwhile; while somebody works, what is on the screen stays there
+    if (!settled.length) return;
+    this.items = this.items.filter((item, place) => place < from || item.answered || !settled.includes(item.id));
+    if (from === this.place) this.drawItem();
+    this.ask();
   }
 
   prepare(item) { // an image is decoded before its card is shown
@@ -375,6 +399,7 @@ class Board {
     if (typing || event.altKey || event.metaKey || (event.ctrlKey && event.key !== "z")) return;
     if (event.key === "Tab" || event.key === "Escape" || event.key.startsWith("F") && event.key.length > 1) return;
     event.stopPropagation();
+    this.touched = true;
     if (event.target.closest?.("button, summary") && (event.key === "Enter" || event.key === " ")) return; // it is pressed by this
     const item = this.items[this.place];
     const label = this.task.labels.find(one => this.task.keys[one] === event.key);
@@ -512,6 +537,7 @@ class Board {
   drawItem() {
     const item = this.items[this.place];
     this.since = performance.now();
+    this.touched = false;
     this.root.dataset.item = item?.id ?? "";
     this.note.hidden = true;
     if (!item) {

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['EXPLAINED', 'FOLDER', 'FIRST', 'ANSWERING', 'describe_task', 'make_queue', 'LabelBoard', 'LabelingWidget',
-           'open_session', 'give_more', 'give_card', 'store_events']
+           'open_session', 'give_more', 'give_card', 'store_events', 'look_again']
 
 # %% ../nbs/api/404_labeling_widget.ipynb #b2bd94ec
 import threading
@@ -165,10 +165,16 @@ def store_events(widget: LabelingWidget, message: Mapping[str, Any]) -> None:
     """Store events, and say which are stored; raises when the store cannot be written."""
     stored, refused = widget.queue.record(message["events"])
     if stored:
-        widget.send({"type": "stored", "ids": stored})
+        widget.send({"type": "stored", "ids": stored, "settled": widget.queue.settled(message.get("ahead") or [])})
     for number, why in refused.items():
         widget.send({"type": "refused", "ids": [number], "error": why})
     widget.count()
 
 
-ANSWERING = {"open": open_session, "more": give_more, "card": give_card, "events": store_events}
+def look_again(widget: LabelingWidget, message: Mapping[str, Any]) -> None:
+    """Somebody comes back to a board: which of its cards can they do without?"""
+    widget.queue.refresh()
+    widget.send({"type": "looked", "settled": widget.queue.settled(message["ahead"]), "session": message.get("session")})
+
+
+ANSWERING = {"look": look_again, "open": open_session, "more": give_more, "card": give_card, "events": store_events}

@@ -152,8 +152,42 @@ def test_two_people_in_two_browsers(desk: Desk):
     for page in pages:
         page.wait_for_selector(STORED)
     assert sorted(desk.stored("two")) == sorted((item, "label", key) for item, key in pressed)
+    assert len({item for item, _ in pressed}) >= 37, "only before they know of each other are both asked the same"
     rows = desk.project.query("SELECT person, COUNT(*) AS count FROM decisions WHERE queue = 'two' GROUP BY person")
     assert {row["person"]: row["count"] for row in rows} == {"Kim": 20, "박": 20}
+
+
+def test_a_tab_is_closed_and_opened_again(desk: Desk):
+    """It goes on where it was, what was said can still be taken back, and nothing is asked twice."""
+    page = desk.sit_down("closed", DIGITS.format(queue="closed", person="Kim"))
+    pressed = desk.press(page, *"01234")
+    page.wait_for_selector(STORED)
+    context = page.context
+    page.close()
+    page = desk.sit_down("closed", context=context)
+    assert page.get_attribute(BOARD, "data-item") not in {item for item, _ in pressed}
+    page.keyboard.press("u")
+    page.wait_for_selector(f'{BOARD}[data-item="{pressed[-1][0]}"]')
+    pressed += desk.press(page, "9")
+    page.wait_for_selector(STORED)
+    said = [event for event in desk.stored("closed") if event[1] == "label"]
+    assert said == [(item, "label", key) for item, key in pressed]
+
+
+def test_two_tabs_of_one_person(desk: Desk):
+    """Both store what is pressed in them, and what one has answered the other does not ask again."""
+    context = desk.browser.new_context(viewport={"width": 1100, "height": 900})
+    desk.contexts.append(context)
+    pages = [desk.sit_down(f"tab-{n}", DIGITS.format(queue="tabs", person="Kim"), context=context) for n in (1, 2)]
+    first = desk.press(pages[0], *"0123456789")
+    pages[0].wait_for_selector(STORED)
+    pages[1].evaluate("() => document.activeElement.blur()")
+    pages[1].click(f"{BOARD} .mlops-head")
+    pages[1].wait_for_function(f"() => document.querySelector('{BOARD}').dataset.item === '{len(first)}'")
+    second = desk.press(pages[1], *"9876")
+    pages[1].wait_for_selector(STORED)
+    assert sorted(desk.stored("tabs")) == sorted((item, "label", key) for item, key in first + second)
+    assert not {item for item, _ in first} & {item for item, _ in second}
 
 
 def test_labeling_goes_on_while_a_cell_runs(desk: Desk):
