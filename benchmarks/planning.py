@@ -127,12 +127,13 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="record results instead of computing them")
+    parser.add_argument("--smoke", action="store_true", help="a hundred stages, once: does it work at all?")
     parser.add_argument("--json", action="store_true", help="print one JSON list")
     given = parser.parse_args()
-    times = 3 if given.quick else 7
+    times = 1 if given.smoke else 3 if given.quick else 7
     with tempfile.TemporaryDirectory() as folder:
         wide, ten = Path(folder) / "wide", Path(folder) / "ten"
-        write_project(wide, 1000, 50)
+        write_project(wide, 100 if given.smoke else 1000, 50)
         write_project(ten, 10, 2)
         fresh, there = {"run", "maybe"}, {"reuse"}
         figures = [figure("1,000 stages, no result, cold: plan", measure(wide, "plan", fresh, times, True), 1.0),
@@ -140,7 +141,7 @@ def main() -> None:
         fill(wide)
         figures += [figure("1,000 stages, all results, cold: plan", measure(wide, "plan", there, times, True), 3.0),
                     figure("1,000 stages, all results: plan", measure(wide, "plan", there, times), 1.0)]
-        if given.quick:
+        if given.quick or given.smoke:
             fill(ten)
         else:
             command = [Path(sys.executable).with_name("mlops-nb"), "run"]

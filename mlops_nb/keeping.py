@@ -16,7 +16,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import nbformat
 
 from .channels import Channel, make_request
 from .errors import MlopsError
@@ -170,6 +169,8 @@ def restore_cells(nb: Any, goes_on: Continuation) -> int:
     """Put into a notebook what its first cells have made before; returns the index of the first cell to execute."""
     own = [index for index, cell in enumerate(nb.cells) if not is_added(cell)]
     first = own[goes_on.place] if goes_on.place < len(own) else len(nb.cells)
+    import nbformat  # takes a second, which only who goes on with a kept kernel should spend
+
     former = nbformat.read(goes_on.notebook, as_version=4)
     code = [cell for cell in former.cells if cell.cell_type == "code" and cell.execution_count]
     known = {key: cell for cell in code for key in (cell.source, "injected" if is_added(cell) else cell.get("id"))}

@@ -36,6 +36,14 @@ def test_a_benchmark_reports_rows(name):
     assert any(row["peer"] is not None for row in rows), f"nothing was measured: {done.stderr}"
 
 
+def test_a_plan_is_measured_and_imports_nothing_heavy():
+    """It fails by itself where a plan, or a run of which nothing has changed, imports pandas or nbformat."""
+    done = subprocess.run([sys.executable, str(FOLDER / "planning.py"), "--smoke", "--json"], capture_output=True,
+                          text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(json.loads(done.stdout)) == 6
+
+
 @pytest.fixture
 def benchmarks(monkeypatch):
     """The folder of the benchmarks as a place to import from."""
