@@ -106,16 +106,17 @@ def choose_people(item: str, people: Sequence[str], per_item: int) -> list[str]:
 class Allotment:
     """Who is asked about which item."""
 
-    def __init__(self, people: Sequence[str], per_item: int, gold: Mapping[str, Any], gold_every: int):
+    def __init__(self, people: Sequence[str], per_item: int, gold: Mapping[str, Any], gold_every: int, doubted: Sequence[str] = ()):
         if per_item < 1 or (people and per_item > len(people)):
             raise UsageError(f"{per_item} people an item, of {len(people) or 'an open number'}", "ask at least one, and at most all of them")
-        self.people, self.per_item, self.gold, self.gold_every = list(people), per_item, dict(gold), gold_every
+        self.people, self.per_item, self.gold, self.gold_every, self.doubted = list(people), per_item, dict(gold), gold_every, set(doubted)
 
     def asks(self, item: str, person: str, said: Said, role: str = "annotator") -> bool:
-        """Is this person to be asked about this item now? A reviewer is, where annotators differ and nobody has settled it."""
+        """Is this person to be asked about this item now? A reviewer is, where annotators differ, or where their answer is doubted."""
         others = said.answered_by(item)
         if role == "reviewer":
-            return len({json.dumps([event["action"], event["value"]]) for event in others.values()}) > 1 and not said.answered_by(item, role)
+            differ = len({json.dumps([event["action"], event["value"]]) for event in others.values()}) > 1
+            return (differ or item in self.doubted) and not said.answered_by(item, role)
         if person in others:
             return False
         if item in self.gold:
@@ -150,7 +151,7 @@ class LabelMemory:
 
     def __init__(self, items: pd.DataFrame, task: LabelTask, name: str = "labeling", key: str | None = None, state: Path | None = None,
                  renderer: Callable[[Mapping[str, Any]], str] | None = None):
-        self.frame, self.task, self.name, self.renderer = items.reset_index(drop=True), task, name, renderer
+        self.frame, self.task, self.name, self.key, self.renderer = items.reset_index(drop=True), task, name, key, renderer
         self.state = state or find_project().state
         self.places = name_items(self.frame, task, key)
         self.copies = len(self.frame) - len(self.places)
@@ -197,12 +198,12 @@ class Asking(LabelMemory):
 
     `items` is a table; `key` the column that names an item (default: the hash of its content); `people` who may label, and
     `per_item` how many of them answer on each item; `gold` the known answers of some items; `suggestions` a model's answer by
-    item, as `{"value": …, "score": …}`; `renderer` a function of one's own from a row to HTML.
+    item, as `{"value": …, "score": …}`; `doubted` what a reviewer is asked besides disagreements; `renderer` a function of one's own from a row to HTML.
     """
 
     def __init__(self, items: pd.DataFrame, task: LabelTask, name: str = "labeling", key: str | None = None, person: str = "",
                  people: Sequence[str] = (), per_item: int = 1, gold: Mapping[str, Any] | None = None, gold_every: int = 10,
-                 suggestions: Mapping[str, Mapping[str, Any]] | None = None, role: str = "annotator", state: Path | None = None,
+                 suggestions: Mapping[str, Mapping[str, Any]] | None = None, doubted: Sequence[str] = (), role: str = "annotator", state: Path | None = None,
                  renderer: Callable[[Mapping[str, Any]], str] | None = None):
         super().__init__(items, task, name, key, state, renderer)
         self.person, self.role, self.suggestions = person or current_person(), role, dict(suggestions or {})
@@ -210,7 +211,7 @@ class Asking(LabelMemory):
             raise UsageError(f"{self.person} is none of the people of queue `{name}`", did_you_mean(self.person, list(people)))
         if unknown := [item for item in gold or {} if item not in self.places]:
             raise UsageError(f"the gold item `{unknown[0]}` is not in the queue", "name items as the queue does, see queue.order")
-        self.allotment = Allotment(people, per_item, {item: check_value(task, value) for item, value in (gold or {}).items()}, gold_every)
+        self.allotment = Allotment(people, per_item, {item: check_value(task, value) for item, value in (gold or {}).items()}, gold_every, doubted)
 
     def asked_of(self, item: str) -> bool:
         """Is this person to be asked about an item now?"""
