@@ -138,15 +138,15 @@ def kedro(here: Place, folder: Path) -> Contestant:
     nodes = [f"node({step}, {inputs or None!r}, {output!r}, name={step!r})" for step, (inputs, output) in FLOW.items()]
     kedro_version = peer_needs("kedro")[0].partition("==")[2]
     write(folder, {
-        "pyproject.toml": '[tool.kedro]\npackage_name = "six"\nproject_name = "six"\n'
+        "pyproject.toml": '[tool.kedro]\npackage_name = "steps"\nproject_name = "steps"\n'
                           f'kedro_init_version = "{kedro_version}"\nsource_dir = "src"\n',
-        "conf/base/catalog.yml": "", "conf/base/parameters.yml": "", "conf/local/.keep": "", "src/six/__init__.py": "",
-        "src/six/settings.py": "", "src/six/nodes.py": "\n\n".join(map(source_of, FLOW)),
-        "src/six/pipeline_registry.py": "from kedro.pipeline import node, pipeline\n\n"
-                                        f"from six.nodes import {', '.join(FLOW)}\n\n\n"
+        "conf/base/catalog.yml": "", "conf/base/parameters.yml": "", "conf/local/.keep": "", "src/steps/__init__.py": "",
+        "src/steps/settings.py": "", "src/steps/nodes.py": "\n\n".join(map(source_of, FLOW)),
+        "src/steps/pipeline_registry.py": "from kedro.pipeline import node, pipeline\n\n"
+                                        f"from steps.nodes import {', '.join(FLOW)}\n\n\n"
                                         "def register_pipelines():\n"
                                         f"    return {{'__default__': pipeline([{', '.join(nodes)}])}}\n"})
-    return Contestant(here, folder, [peer_bin("kedro") / "kedro", "run"], folder / "src/six/nodes.py")
+    return Contestant(here, folder, [peer_bin("kedro") / "kedro", "run"], folder / "src/steps/nodes.py")
 
 
 def dvc(here: Place, folder: Path) -> Contestant:

@@ -191,6 +191,8 @@ def grow_up(project: Project | None) -> str:
 
     BLAS[:] = [one for one in ThreadpoolController().lib_controllers if one.internal_api == "openblas"]
     importlib.import_module("mlops_nb.execution").rehearse()
+    if project:
+        importlib.import_module("mlops_nb.fingerprints").read_ahead(project)
     importlib.import_module("mlops_nb.kernels").prepare_kernel()
     return ""
 
