@@ -1289,6 +1289,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                     'mlops_nb/record_matching.py'),
                                           'mlops_nb.record_matching.learn_weights': ( 'api/record_matching.html#learn_weights',
                                                                                       'mlops_nb/record_matching.py'),
+                                          'mlops_nb.record_matching.letters': ( 'api/record_matching.html#letters',
+                                                                                'mlops_nb/record_matching.py'),
                                           'mlops_nb.record_matching.match_records': ( 'api/record_matching.html#match_records',
                                                                                       'mlops_nb/record_matching.py'),
                                           'mlops_nb.record_matching.read_records': ( 'api/record_matching.html#read_records',
