@@ -88,7 +88,7 @@ def draw_mismatches(comparison: pd.DataFrame, title: str = "Where departments co
 
     rates = rate_contradictions(comparison)
     figure, axes = plt.subplots(figsize=(1.8 + 1.5 * rates.shape[1], 1.1 + 0.38 * len(rates)), layout="constrained", facecolor="white")
-    axes.imshow(rates.to_numpy(dtype=float), cmap="Oranges", vmin=0, vmax=max(0.1, float(np.nanmax(rates.to_numpy(dtype=float)))), aspect="auto")
+    axes.imshow(rates.to_numpy(dtype=float), cmap="Oranges", vmin=0, vmax=1.6 * max(0.1, float(np.nanmax(rates.to_numpy(dtype=float)))), aspect="auto")
     for row, column in np.ndindex(*rates.shape):
         share = rates.iloc[row, column]
         if share == share:

@@ -80,10 +80,10 @@ def read_records(connection: duckdb.DuckDBPyConnection, tables: Mapping[str, pd.
     parts = []
     for place, (department, table) in enumerate(tables.items()):
         connection.register(f"given{place}", table[[key, *(field.name for field in fields)]])
-        plain = ", ".join(f"trim(lower(strip_accents(translate({quote_name(field.name)}::VARCHAR, chr(9) || chr(10) || chr(13), '   ')))) AS f{number}"
-                          for number, field in enumerate(fields))
+        plain = ", ".join(f"trim(lower(strip_accents({quote_name(field.name)}::VARCHAR))) AS f{number}" for number, field in enumerate(fields))
         parts.append(f"SELECT {quote_value(department)} AS department, {quote_name(key)}::VARCHAR AS id, {plain} FROM given{place}")
-    clean = ", ".join(f"CASE WHEN f{number} IN ({nothing}) THEN NULL WHEN contains(f{number}, '  ') THEN regexp_replace(f{number}, ' +', ' ', 'g')"
+    gaps = " OR ".join(f"contains(f{{0}}, {gap})" for gap in ("'  '", "chr(9)", "chr(10)", "chr(13)"))  # much cheaper than a pattern
+    clean = ", ".join(f"CASE WHEN f{number} IN ({nothing}) THEN NULL WHEN {gaps.format(number)} THEN trim(regexp_replace(f{number}, '\\s+', ' ', 'g'))"
                       f" ELSE f{number} END AS f{number}" for number in range(len(fields)))
     connection.execute(f"CREATE TABLE plain AS SELECT row_number() OVER () AS number, department, id, {clean} FROM ({' UNION ALL '.join(parts)})")
     joins, shares = "", ""
@@ -130,7 +130,7 @@ def compare_pairs(connection: duckdb.DuckDBPyConnection, fields: Sequence[Field]
     return connection.execute(f"SELECT {'met, ' if pairs == 'candidates' else ''}{listed}, count(*) AS n FROM {made} GROUP BY ALL ORDER BY ALL").df()
 
 # %% ../nbs/api/244_record_matching.ipynb #5ae73813
-def estimate_strangers(connection: duckdb.DuckDBPyConnection, fields: Sequence[Field], random_state: int, size: int = 50_000) -> list[np.ndarray]:
+def estimate_strangers(connection: duckdb.DuckDBPyConnection, fields: Sequence[Field], random_state: int, size: int = 30_000) -> list[np.ndarray]:
     """u: for each field the probability of each level among strangers."""
     count = connection.execute("SELECT count(*) FROM records").fetchall()[0][0]
     drawn = np.random.default_rng(random_state).integers(1, count + 1, (size, 2))
