@@ -140,7 +140,8 @@ def kedro(here: Place, folder: Path) -> Contestant:
     write(folder, {
         "pyproject.toml": '[tool.kedro]\npackage_name = "steps"\nproject_name = "steps"\n'
                           f'kedro_init_version = "{kedro_version}"\nsource_dir = "src"\n',
-        "conf/base/catalog.yml": "", "conf/base/parameters.yml": "", "conf/local/.keep": "", "src/steps/__init__.py": "",
+        "conf/base/catalog.yml": "", "conf/base/parameters.yml": "", "conf/local/.keep": "",
+        "src/steps/__init__.py": "",
         "src/steps/settings.py": "", "src/steps/nodes.py": "\n\n".join(map(source_of, FLOW)),
         "src/steps/pipeline_registry.py": "from kedro.pipeline import node, pipeline\n\n"
                                         f"from steps.nodes import {', '.join(FLOW)}\n\n\n"

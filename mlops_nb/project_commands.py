@@ -26,8 +26,8 @@ def lab(options: tuple[str, ...]) -> None:
 
 @main.command()
 @click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
-@click.option("--template", default="blank", show_default=True, type=click.Choice(["blank", "flights"]),
-              help="blank: three stages on a CSV file; flights: the whole example.")
+@click.option("--template", default="blank", show_default=True, type=click.Choice(["blank", "digits", "flights"]),
+              help="blank: three stages on a CSV file; digits: images to label; flights: the whole example.")
 def new(folder: Path, template: str) -> None:
     """Make a project of one's own in DIR, that runs at once."""
     from mlops_nb.scaffolding import make_project

@@ -104,5 +104,5 @@ def fill_folder(folder: Path, template: str, words: dict[str, str]) -> None:
         copy_template(templates.joinpath(part), folder, words)
     if template == "flights":
         copy_flights(folder, words["package"])
-    else:
+    elif template == "blank":
         write_example_table(folder / "data" / "table.csv")
