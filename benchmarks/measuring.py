@@ -273,7 +273,13 @@ def report(benchmark: str, rows: list[Row], options: argparse.Namespace) -> None
         RESULTS.mkdir(exist_ok=True)
         kept = {"benchmark": benchmark, "size": options.size, "date": datetime.now(UTC).date().isoformat(),
                 "machine": describe_machine(), "rows": [asdict(row) for row in rows]}
-        (RESULTS / f"{benchmark}.json").write_text(json.dumps(kept, indent=1) + "\n", "utf-8")
+        file = RESULTS / f"{benchmark}.json"
+        if options.only and file.exists():  # what was not measured now stays, if it was measured on the same day and machine
+            before = json.loads(file.read_text("utf-8"))
+            if all(before[key] == kept[key] for key in ("size", "date", "machine")):
+                measured = {row.name for row in rows}
+                kept["rows"] = [row for row in before["rows"] if row["name"] not in measured] + kept["rows"]
+        file.write_text(json.dumps(kept, indent=1) + "\n", "utf-8")
 
 
 def show(figure: float | None, unit: str) -> str:
