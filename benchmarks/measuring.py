@@ -274,7 +274,7 @@ def report(benchmark: str, rows: list[Row], options: argparse.Namespace) -> None
         kept = {"benchmark": benchmark, "size": options.size, "date": datetime.now(UTC).date().isoformat(),
                 "machine": describe_machine(), "rows": [asdict(row) for row in rows]}
         file = RESULTS / f"{benchmark}.json"
-        if options.only and file.exists():  # what was not measured now stays, if it was measured on the same day and machine
+        if options.only and file.exists():  # what was measured on the same day and machine stays
             before = json.loads(file.read_text("utf-8"))
             if all(before[key] == kept[key] for key in ("size", "date", "machine")):
                 measured = {row.name for row in rows}

@@ -928,6 +928,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                         'mlops_nb.label_teacher.Pupil': ('api/label_teacher.html#pupil', 'mlops_nb/label_teacher.py'),
                                         'mlops_nb.label_teacher.Pupil.__init__': ( 'api/label_teacher.html#pupil.__init__',
                                                                                    'mlops_nb/label_teacher.py'),
+                                        'mlops_nb.label_teacher.Pupil.judge_slices': ( 'api/label_teacher.html#pupil.judge_slices',
+                                                                                       'mlops_nb/label_teacher.py'),
                                         'mlops_nb.label_teacher.Pupil.learn': ( 'api/label_teacher.html#pupil.learn',
                                                                                 'mlops_nb/label_teacher.py'),
                                         'mlops_nb.label_teacher.check_lesson': ( 'api/label_teacher.html#check_lesson',

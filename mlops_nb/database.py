@@ -88,6 +88,7 @@ def switch_to_wal(connection: Any, patience: float = 10.0) -> None:
     while True:
         try:
             connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=FULL")  # what is committed survives a power cut; some builds do less
             return
         except Exception as error:
             if "locked" not in str(error) or time.monotonic() > until:

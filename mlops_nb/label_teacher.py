@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 from sklearn.base import clone
 from sklearn.metrics import cohen_kappa_score
-from sklearn.model_selection import StratifiedKFold, cross_val_score
+from sklearn.model_selection import StratifiedKFold, cross_val_predict, cross_val_score
 
-from .active_learning import ORDERS, order_items, suggest_stop
+from .active_learning import ORDERS, measure_slice_accuracy, order_items, suggest_stop
 from .errors import UsageError, did_you_mean
 from .label_queue import LabelQueue
 
@@ -55,6 +55,14 @@ class Pupil:
         self.predicted: np.ndarray | None = None
         self.advice = ""
 
+    def judge_slices(self, X: Any, y: np.ndarray, slices: pd.DataFrame) -> pd.DataFrame:
+        """How right the model is in each slice, judged on labeled rows that it has not seen, as far as there are enough."""
+        fewest = int(pd.Series(y).value_counts().min())
+        folds = StratifiedKFold(max(2, min(5, fewest)), shuffle=True, random_state=0)
+        model = clone(self.estimator)
+        predicted = cross_val_predict(model, X, y, cv=folds) if fewest > 1 else model.fit(X, y).predict(X)
+        return measure_slice_accuracy(slices, y, predicted)
+
     def learn(self, X: Any, y: np.ndarray, X_all: Any) -> Any:
         """The model fitted on labeled rows, judged, and compared with the one before on all rows."""
         model = clone(self.estimator).fit(X, y)
@@ -72,15 +80,17 @@ class LabelTeacher:
     """Has a `pupil` learn whenever `every` more items have a label, and orders the queue by what it is least sure about.
 
     `X` has a row for each row of the queue's table; `method` is an order of `mlops_nb.active_learning`; `X_test` and
-    `y_test` judge the model where they are given. Raises UsageError for what cannot be learned.
+    `y_test` judge the model where they are given; `slices`, a column or a table with a row for each row of the queue's table, is
+    what the method `worst_slices` goes by. Raises UsageError for what cannot be learned.
     """
 
     def __init__(self, queue: LabelQueue, estimator: Any, X: Any, method: str = "margin", every: int = 10, X_test: Any = None,
-                 y_test: Any = None, scoring: str | None = None, propose: bool = False, random_state: int = 0):
-        check_lesson(queue, estimator, X, method)
+                 y_test: Any = None, scoring: str | None = None, propose: bool = False, slices: Any = None, random_state: int = 0):
+        check_lesson(queue, estimator, X, method, slices)
         self.queue, self.method, self.every, self.propose, self.random_state = queue, method, every, propose, random_state
         self.pupil = Pupil(estimator, None if X_test is None else (np.asarray(X_test), np.asarray(y_test)), scoring)
         self.X, self.names = np.asarray(X)[list(queue.places.values())], list(queue.places)
+        self.slices = None if slices is None else pd.DataFrame(slices).iloc[list(queue.places.values())].reset_index(drop=True)
         self.taught, self.problem = 0, ""
         self.thread = ThreadPoolExecutor(1, "teacher")
         self.lesson: Future[None] | None = None
@@ -105,10 +115,12 @@ class LabelTeacher:
         """One training, and a new order for the queue."""
         has = np.array([name in labels for name in self.names])
         X, X_left = self.X[has], self.X[~has]
-        model = self.pupil.learn(X, np.array([labels[name] for name in self.names if name in labels]), self.X)
+        y = np.array([labels[name] for name in self.names if name in labels])
+        model = self.pupil.learn(X, y, self.X)
         if len(X_left):
             probabilities = model.predict_proba(X_left)
-            order = order_items(X_left, probabilities, self.method, random_state=self.random_state, batch=self.every, X_labeled=X)
+            more = {} if self.slices is None else {"slices": self.slices[~has], "accuracy": self.pupil.judge_slices(X, y, self.slices[has])}
+            order = order_items(X_left, probabilities, self.method, random_state=self.random_state, batch=self.every, X_labeled=X, **more)
             waiting = [name for name, known in zip(self.names, has, strict=True) if not known]
             self.queue.set_order([waiting[place] for place in order])
             if self.propose:
@@ -117,7 +129,7 @@ class LabelTeacher:
                                            for name, label, score in zip(waiting, best, probabilities.max(axis=1), strict=True)}
 
 # %% ../nbs/api/403_label_teacher.ipynb #6e9680ef
-def check_lesson(queue: LabelQueue, estimator: Any, X: Any, method: str) -> None:
+def check_lesson(queue: LabelQueue, estimator: Any, X: Any, method: str, slices: Any = None) -> None:
     """Raise UsageError for what no model can learn, or not from this."""
     if queue.task.answer != "class":
         raise UsageError(f"a model learns one class of each item, and this task asks for {queue.task.answer}", "order by hand: queue.set_order")
@@ -125,5 +137,7 @@ def check_lesson(queue: LabelQueue, estimator: Any, X: Any, method: str) -> None
         raise UsageError(f"X has {len(X)} rows and the queue's table {len(queue.frame)}", "give one row for each row of the table")
     if method not in ORDERS:
         raise UsageError(f"no order `{method}`", did_you_mean(method, list(ORDERS)))
+    if (slices is None) != (method != "worst_slices") or (slices is not None and len(slices) != len(queue.frame)):
+        raise UsageError("the order `worst_slices` goes by slices, and no other does", "give slices=, one row for each row of the table")
     if not hasattr(estimator, "predict_proba"):
         raise UsageError(f"{type(estimator).__name__} gives no probabilities", "take one with predict_proba, or CalibratedClassifierCV of it")

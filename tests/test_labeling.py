@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from conftest import MakeProject
 from laboratory import ENDED, RUN_ALL, browser, open_lab, open_notebook
-from projects import Project, cell, write_notebook
+from projects import Project, cell, wait_until, write_notebook
 
 __all__ = ["browser"]
 
@@ -188,6 +188,31 @@ def test_two_tabs_of_one_person(desk: Desk):
     pages[1].wait_for_selector(STORED)
     assert sorted(desk.stored("tabs")) == sorted((item, "label", key) for item, key in first + second)
     assert not {item for item, _ in first} & {item for item, _ in second}
+
+
+def test_the_widget_in_notebook_7(desk: Desk):
+    """The same server, the other page: keys are stored, and none of them is a command of the notebook."""
+    write_notebook(desk.project.root / "nbs/seven.ipynb", [cell("code", DIGITS.format(queue="seven", person="Kim"))])
+    context = desk.browser.new_context(viewport={"width": 1100, "height": 900})
+    desk.contexts.append(context)
+    page = context.new_page()
+    page.goto(f"{desk.address}notebooks/nbs/seven.ipynb?token=t0ken")
+    page.click(".jp-CodeCell .cm-content")
+
+    def run() -> bool:
+        page.keyboard.press("Control+Enter")  # is lost before there is a kernel
+        page.wait_for_timeout(1500)
+        return page.query_selector(READY) is not None
+
+    wait_until(run, "the widget is there")
+    page.click(f"{BOARD} .mlops-head")
+    cells = page.locator(".jp-Cell").count()
+    pressed = desk.press(page, *"5370")
+    for key in "bda":
+        page.keyboard.press(key)
+    page.wait_for_selector(STORED)
+    assert desk.stored("seven") == [(item, "label", key) for item, key in pressed]
+    assert page.locator(".jp-Cell").count() == cells
 
 
 def test_labeling_goes_on_while_a_cell_runs(desk: Desk):
