@@ -123,10 +123,13 @@ class CheckReport:
 # %% ../nbs/api/105_checks.ipynb #cb3eff30
 @contextmanager
 def opened_rows(rows: pd.DataFrame | Path | str, memory_limit: str = "1GB") -> Iterator[duckdb.DuckDBPyConnection]:
-    """A connection with the view `rows` on a DataFrame or on parquet files; raises `UsageError` naming a file that is none."""
+    """A connection with the view `rows` on a DataFrame or on parquet files; raises `UsageError` for two columns of one name,
+    and naming a file that is none."""
     with tempfile.TemporaryDirectory(prefix="mlops_nb-") as spill:
         with duckdb.connect(config={"memory_limit": memory_limit, "temp_directory": spill}) as connection:
             if isinstance(rows, pd.DataFrame):
+                if not rows.columns.is_unique:
+                    raise UsageError(f"two columns are named `{rows.columns[rows.columns.duplicated()][0]}`", "rename one of them")
                 connection.register("rows", rows)
             else:
                 try:
