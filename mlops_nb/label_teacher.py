@@ -91,7 +91,7 @@ class LabelTeacher:
         self.pupil = Pupil(estimator, None if X_test is None else (np.asarray(X_test), np.asarray(y_test)), scoring)
         self.X, self.names = np.asarray(X)[list(queue.places.values())], list(queue.places)
         self.slices = None if slices is None else pd.DataFrame(slices).iloc[list(queue.places.values())].reset_index(drop=True)
-        self.taught, self.problem = 0, ""
+        self.taught, self.problem, self.told = 0, "", lambda: None  # `told` is called after each lesson
         self.thread = ThreadPoolExecutor(1, "teacher")
         self.lesson: Future[None] | None = None
 
@@ -103,13 +103,15 @@ class LabelTeacher:
     def teach(self) -> None:
         """Train and order what is left; what goes wrong is told in `problem` and stops nothing."""
         labels = latest_labels(self.queue)
+        self.taught = len(labels)  # also where it fails: it is tried again with more labels, and not without end
         try:
             if len(set(labels.values())) > 1:
                 self.order(labels)
-            self.taught, self.problem = len(labels), ""
+            self.problem = ""
         except Exception as error:
             log.warning("the model could not be trained", exc_info=True)
             self.problem = f"The model could not be trained: {type(error).__name__}: {error}"
+        self.told()
 
     def order(self, labels: dict[str, str]) -> None:
         """One training, and a new order for the queue."""

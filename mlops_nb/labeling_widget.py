@@ -103,13 +103,14 @@ class LabelingWidget(LabelBoard):
     def learn(self, estimator: Any, X: Any, **options: Any) -> "LabelingWidget":
         """Have a model learn while one labels, and order what is left (see LabelTeacher for the options); gives the widget."""
         self.teacher = LabelTeacher(self.queue, estimator, X, **options)
+        self.teacher.told = self.count  # what has been labeled meanwhile is learned too, and what was learned is shown
         self.teacher.hear()
         self.set_trait("task", self.task | {"suggests": self.teacher.propose or self.task["suggests"]})
         return self
 
     def show_progress(self) -> None:
         """Bring what is shown of the progress up to date."""
-        began = time.perf_counter()
+        self.counting, began = None, time.perf_counter()  # what happens from now on is counted once more
         progress = measure_progress(self.queue)
         self.took = time.perf_counter() - began
         if self.teacher:
@@ -120,7 +121,7 @@ class LabelingWidget(LabelBoard):
 
     def count(self) -> None:
         """Bring the progress up to date, once for all that happens within a second; with many items, in a tenth of the time."""
-        if self.counting is None or not self.counting.is_alive():
+        if self.counting is None:
             self.counting = threading.Timer(max(1, 10 * self.took), self.show_progress)
             self.counting.daemon = True
             self.counting.start()

@@ -108,22 +108,6 @@ def test_without_the_recorded_decisions_a_person_is_needed(flights, undecided):
     assert "stopped" in show(flights, "labeling.queue").out
 
 
-def test_a_decision_in_the_journal_is_all_that_was_missing(flights, undecided):
-    """The same run goes on once somebody has decided, and the decision is one of its inputs."""
-    flights.run("labeling", *SAMPLE, "-p", undecided, code=3)
-    decided = flights.python("from mlops_nb.journal import record_decision\n"
-                             "record_decision('labeling', 'case:cancelled', 'exclude', 'nothing arrived', 'Kim')")
-    assert decided.code == 0, decided.err
-    flights.run("labeling", *SAMPLE, "-p", undecided)
-    assert flights.statuses()["labeling"] == "done"
-    assert "journal.labeling@" in show(flights, "labeling.labels").out
-    story = flights.call("why", "case:cancelled")
-    assert story.code == 0 and "nothing arrived" in story.out and "labeling.labels@" in story.out
-    tree = flights.call("why", "labeling.labels", "--json")
-    assert [one["person"] for one in json.loads(tree.out)["decisions"]] == ["Kim"]
-    assert "did you mean `labeling.labels`" in flights.call("why", "labeling.label").err
-
-
 def test_weak_rules_answer_what_nobody_decided_and_the_labels_say_so(flights, undecided):
     flights.run("labeling", *SAMPLE, "-p", undecided, "-p", "labeling.mode=weak")
     labels = flights.load("labeling.labels")
@@ -156,6 +140,22 @@ def test_a_mode_that_asks_a_person_never_waits_in_a_run(flights, undecided):
     said = flights.run("labeling", *SAMPLE, "-p", undecided, "-p", "labeling.mode=interactive", code=3)
     assert "nbs/apps/labeling.ipynb" in said
     assert "which: -p labeling.answers=FILE" in flights.run("labeling", *SAMPLE, "-p", "labeling.mode=import", code=1)
+
+
+def test_a_decision_in_the_journal_is_all_that_was_missing(flights, undecided):
+    """The same run goes on once somebody has decided, and the decision is one of its inputs."""
+    flights.run("labeling", *SAMPLE, "-p", undecided, code=3)
+    decided = flights.python("from mlops_nb.journal import record_decision\n"
+                             "record_decision('labeling', 'case:cancelled', 'exclude', 'nothing arrived', 'Kim')")
+    assert decided.code == 0, decided.err
+    flights.run("labeling", *SAMPLE, "-p", undecided)
+    assert flights.statuses()["labeling"] == "done"
+    assert "journal.labeling@" in show(flights, "labeling.labels").out
+    story = flights.call("why", "case:cancelled")
+    assert story.code == 0 and "nothing arrived" in story.out and "labeling.labels@" in story.out
+    tree = flights.call("why", "labeling.labels", "--json")
+    assert [one["person"] for one in json.loads(tree.out)["decisions"]] == ["Kim"]
+    assert "did you mean `labeling.labels`" in flights.call("why", "labeling.label").err
 
 
 @pytest.fixture(scope="module")
