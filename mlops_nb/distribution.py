@@ -59,6 +59,8 @@ class Mailbox:
 class DaskWork:
     """A stage that is a task of a Dask cluster."""
 
+    patience = 20.0  # what it leaves when it is asked to end comes back by scheduler and network
+
     def __init__(self, place: "DaskWorkplace", assignment: Assignment, order: dict[str, Any]):
         self.place, self.assignment, self.order, self.token = place, assignment, order, order["token"]
         self.mailbox, self.usage = Mailbox(), dict[str, float]()

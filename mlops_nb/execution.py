@@ -10,6 +10,7 @@ __all__ = ['log', 'KNOWN', 'IMPORT', 'is_our_python', 'may_fork', 'list_imports'
 import logging
 import os
 import re
+import signal
 import socket
 import sys
 import tempfile
@@ -20,6 +21,7 @@ from typing import IO, Any
 
 import nbformat
 from jupyter_client.kernelspec import KernelSpecManager
+from nbclient.exceptions import CellTimeoutError
 from papermill.engines import NBClientEngine
 from papermill.log import logger as papermill_log
 
@@ -112,6 +114,9 @@ def execute_in_copy(client: ChannelClient, nb_man: Any, keep: KeptKernel | None,
     try:
         client.execute()
         parked = keep is not None and client.failed >= 0 and park_kernel(client, nb_man, keep, nest)
+    except (KeyboardInterrupt, SystemExit, CellTimeoutError):
+        client.process.send_signal(signal.SIGINT)  # its cell ends as if somebody had pressed Ctrl-C, and the kernel hears us again
+        raise
     finally:
         if not parked:
             end_kernel(client, nb_man)

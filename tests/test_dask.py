@@ -160,10 +160,10 @@ def test_workers_that_share_only_the_store_make_the_same(rich, cluster, store):
 
 
 def test_a_limit_of_time_holds_on_a_worker(project, cluster):
-    """The stage is stopped there, and its notebook comes back as far as it came; the first cell imports."""
+    """The stage is stopped there, and its notebook comes back as far as it came."""
     path = project.stage("01_long", MADE, "print('begun')", "import time; time.sleep(60)", "save(made, 'x')")
     notebook = json.loads(path.read_text("utf-8"))
-    notebook["metadata"]["mlops_nb"] = {"cell_time_limit": 8}
+    notebook["metadata"]["mlops_nb"] = {"cell_time_limit": 2}
     path.write_text(json.dumps(notebook), "utf-8")
     run = Run(project, cluster.address)
     assert run.end(1) == {"long": "failed"} and run.error("long")["error"] == "TimeLimit"
