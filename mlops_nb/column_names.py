@@ -50,7 +50,8 @@ def cut_korean(text: str) -> tuple[str, ...]:
 @lru_cache(100_000)
 def split_words(name: str) -> tuple[str, ...]:
     """The words of a name in one form: `schedDepTime` gives scheduled, departure, time; 출발공항 departure, airport."""
-    words = [word for piece in PIECES.findall(name) for word in (cut_korean(piece) if piece >= "가" else [piece.lower()])]
+    bare = re.sub(r"[\[(][^\])]*[\])]", " ", name)
+    words = [word for piece in PIECES.findall(bare if bare.strip() else name) for word in (cut_korean(piece) if piece >= "가" else [piece.lower()])]
     singular = [word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") and word not in SAME else word for word in words]
     return tuple(SAME.get(word, word) for word in singular)
 

@@ -88,7 +88,7 @@ def convert_numbers(values: pd.Series, thousands: str = ",", decimal: str = ".")
     if pd.api.types.is_numeric_dtype(values.dtype):
         numbers = values.astype("Float64" if values.dtype.name[0].isupper() else "float64").astype("float64")
         odd = np.isinf(numbers)
-        return Converted(numbers.mask(odd), pd.Series(np.where(odd, "not a finite number", None), values.index, dtype="str"))
+        return Converted(numbers.mask(odd), pd.Series("not a finite number", values.index, dtype="str").where(odd))
     groups = rf"[-+]?(\d{{1,3}}({re.escape(thousands)}\d{{3}})+|\d+)({re.escape(decimal)}\d*)?([eE][-+]?\d+)?" if thousands else \
         rf"[-+]?\d+({re.escape(decimal)}\d*)?([eE][-+]?\d+)?"
 
