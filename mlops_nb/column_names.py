@@ -22,7 +22,7 @@ scheduled: sched schedule planned plan sch 예정 계획 | actual: real 실제 |
 time: tm clock 시각 시간 | date: dt 날짜 일자 | year: yr yyyy 연도 년도 년 | month: mon mm 월 | day: dd 일 | hour: hr hh 시 | minute: min mins 분
 origin: orig from source 출발지 | destination: dest dst to target 도착지 목적지 | airport: apt aerodrome faa iata icao 공항 | station: stn 관측소 지점
 airline: carrier operator 항공사 | flight: flt fl 항공편 편 | number: num no nr nbr count 번호 수 | code: cd 코드 | name: nm 이름 명칭 명 성명
-tail: registration reg 기체 등록 | aircraft: plane planes airplane ac 항공기 | manufacturer: maker mfr builder made make manufactured built 제조사 제작사
+tail: registration reg 기체 등록 | aircraft: plane planes airplane ac 항공기 | manufacturer: maker mfr builder made make manufactured built 제조사 제작사 제작 제조
 model: 모델 기종 | engine: motor 엔진 | seat: 좌석 | speed: velocity spd 속도 | type: kind category class 종류 유형 구분
 latitude: lat 위도 | longitude: lon lng long 경도 | elevation: alt altitude elev height 고도 | zone: tz tzone timezone 시간대
 temperature: temp tmp 온도 기온 | dew: dewp dewpoint 이슬점 | humidity: humid hum rh 습도 | wind: wnd 바람 풍 | direction: dir heading 방향 풍향

@@ -33,8 +33,11 @@ def propose_unit(values: pd.Series, column: str, row: Mapping[str, Any], declare
         return declared, "unit as declared"
     if said := read_unit(column, ways):
         return said, "unit as the column's name says"
+    likely = list_likely(row["unit"], ways)
+    if len(likely) == 1:
+        return row["unit"], ""
     try:
-        unit, why = choose_unit(find_unit(values, list_likely(row["unit"], ways), low=row["low"], high=row["high"]))
+        unit, why = choose_unit(find_unit(values, likely, low=row["low"], high=row["high"]))
     except UsageError:
         unit, why = "", "it has no numbers that could tell"
     return unit or row["unit"], why if unit else f"CHECK the unit: {why}"
@@ -64,7 +67,7 @@ def propose_steps(values: pd.Series, column: str, row: Mapping[str, Any], unit: 
         if row["unit"]:
             unit, why = propose_unit(apply_steps(values, steps).values, column, row, unit)
             steps.append({"step": "unit", "from": unit, "to": row["unit"]})
-            notes.append(why)
+            notes += [why] if why else []
     elif row["type"] == "date":
         order, why = find_day_order(values)
         steps.append({"step": "date", **({"order": order} if order else {})})

@@ -204,6 +204,7 @@ class MapStep {
     }
     head.append(buttons);
     const why = element("div", "mlops-why", card.status === "suggested" ? card.reason : "");
+    if (card.note && why.textContent) why.append(" · ");
     if (card.note) why.append(element("span", card.note.includes("CHECK") ? "mlops-check" : "mlops-note-said", card.note.replace("CHECK ", "Look at ")));
     made.append(head, ...(why.textContent ? [why] : []), this.makeValues(card));
     made.onmousedown = () => { this.place = this.here.indexOf(card); this.mark(false); };
@@ -420,6 +421,7 @@ class ReconciliationBoard {
       tab.onclick = () => { this.show(one.name); this.hold(); };
       return tab;
     }));
+    this.commands.hidden = this.step instanceof DrawnStep;
     if (open) this.step.open();
     this.drawState();
   }

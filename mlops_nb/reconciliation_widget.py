@@ -18,9 +18,10 @@ import anywidget
 import pandas as pd
 import traitlets
 
-from .cards import show_table, show_value
+from .cards import show_table
 from .errors import MlopsError, UsageError
 from .mapping_desk import MappingDesk, make_cards, measure_mapping_progress, try_field
+from .mapping_proposal import show_plain
 
 # %% ../nbs/api/405_reconciliation_widget.ipynb #4bec48c0
 class ReconciliationStep(NamedTuple):
@@ -32,7 +33,7 @@ class ReconciliationStep(NamedTuple):
 
 def show_frame(frame: pd.DataFrame) -> str:
     """A small table as HTML."""
-    return show_table([[show_value(value) for value in row] for row in frame.itertuples(index=False, name=None)], [str(name) for name in frame.columns])
+    return show_table([[escape(show_plain(value)) for value in row] for row in frame.itertuples(index=False, name=None)], [str(name) for name in frame.columns])
 
 
 def show_canonical(widget: Any) -> str:
