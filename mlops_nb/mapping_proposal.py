@@ -51,7 +51,7 @@ def propose_number(values: pd.Series) -> dict[str, Any]:
     worse = apply_steps(texts, [plain]).reasons.notna().sum() > apply_steps(texts, [other]).reasons.notna().sum()
     return other if worse else plain
 
-
+# %% ../nbs/api/316_mapping_proposal.ipynb #23faf260
 def propose_steps(values: pd.Series, column: str, row: Mapping[str, Any], unit: str = "", zone: str = "") -> tuple[Steps, str]:
     """The steps that make a column a field (a row of the schema), and a note on them in words; `unit` and `zone` as declared."""
     steps: Steps = []
@@ -80,7 +80,7 @@ def propose_steps(values: pd.Series, column: str, row: Mapping[str, Any], unit: 
         steps.append({"step": {"code": "text"}.get(row["type"], row["type"])})
     return steps, "; ".join(notes)
 
-# %% ../nbs/api/316_mapping_proposal.ipynb #4f0dbc00
+# %% ../nbs/api/316_mapping_proposal.ipynb #b2d14ece
 Declared = Mapping[str, Mapping[str, str]]
 
 
@@ -101,7 +101,7 @@ def propose_mapping(departments: Mapping[str, pd.DataFrame], schema: pd.DataFram
             for table, column, field in suggestion[["department", "column", "field"]].itertuples(index=False)]
     return suggestion.assign(steps=[steps for steps, _ in made], note=[note for _, note in made])
 
-# %% ../nbs/api/316_mapping_proposal.ipynb #280c34dc
+# %% ../nbs/api/316_mapping_proposal.ipynb #53f0392a
 SHOWN, LOOKED_AT = 4, 2000
 
 

@@ -64,13 +64,15 @@ class MapStep {
   take(card) {
     const there = this.cards.get(card.department) ?? [];
     const at = there.findIndex(one => one.item === card.item);
-    if (at >= 0) there[at] = card; else there.push(card);
+    if (at < 0) there.push(card);
+    else if (there[at].status !== "tried") there[at] = card; // what somebody is trying is not taken away
     this.cards.set(card.department, there);
   }
 
   // what a person does
   attempt(card, field, steps = null) { // what would the values be? nothing is stored
     card.asked = uuid();
+    this.place = this.here.indexOf(card);
     Object.assign(card, { field: field || null, status: "tried" });
     this.board.ask({ type: "try", item: card.item, field: field || null, steps, asked: card.asked });
     this.drawCard(card);
@@ -191,6 +193,7 @@ class MapStep {
     const made = element("div", "mlops-column");
     made.dataset.item = card.item;
     made.dataset.status = card.status;
+    if (card.asked) made.dataset.waiting = "true";
     const head = element("div", "mlops-row");
     head.append(element("code", "mlops-name", card.column), element("small", "mlops-kind", card.kind), element("span", "mlops-arrow", "→"), this.makeSelect(card));
     if (card.field && card.status === "suggested") head.append(this.makeBar(card));

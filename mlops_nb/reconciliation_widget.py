@@ -149,15 +149,17 @@ def give_step(widget: ReconciliationWidget, message: Mapping[str, Any]) -> None:
 
 def store_decisions(widget: ReconciliationWidget, message: Mapping[str, Any]) -> None:
     """Store events, and say which are stored; raises when the store cannot be written."""
+    before = widget.desk.mapping().set_index("item")["field"]
     stored, refused = widget.desk.record(message["events"])
     if stored:
         widget.send({"type": "stored", "ids": stored})
     for number, why in refused.items():
         widget.send({"type": "refused", "ids": [number], "error": why})
-    known = set(widget.desk.suggestion["item"])
-    again = [event["item"] for event in message["events"] if (event["action"] == "undo" or event["id"] in refused) and event["item"] in known]
+    after = widget.desk.mapping().set_index("item")
+    moved = after.index[(after["field"].fillna("") != before.reindex(after.index).fillna("")) & (after["status"] == "suggested")]
+    again = {event["item"] for event in message["events"] if event["action"] == "undo" or event["id"] in refused} | set(moved)
     if again:
-        widget.later(lambda: widget.send({"type": "cards", "cards": make_cards(widget.desk, items=again)}))
+        widget.later(lambda: widget.send({"type": "cards", "cards": make_cards(widget.desk, items=sorted(again))}))
     widget.count()
 
 
