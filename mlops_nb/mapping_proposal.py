@@ -62,8 +62,7 @@ def propose_steps(values: pd.Series, column: str, row: Mapping[str, Any], unit: 
         steps.append({"step": "missing", "words": words})
         notes.append(f"{', '.join(map(repr, words))} counts as missing")
     if row["type"] == "number":
-        if is_text:
-            steps.append(propose_number(apply_steps(values, steps).values))
+        steps.append(propose_number(apply_steps(values, steps).values) if is_text else {"step": "number"})
         if row["unit"]:
             unit, why = propose_unit(apply_steps(values, steps).values, column, row, unit)
             steps.append({"step": "unit", "from": unit, "to": row["unit"]})

@@ -84,7 +84,9 @@ WIDE = {0xFF10 + digit: str(digit) for digit in range(10)} | {0xFF0C: ",", 0xFF0
 
 
 def convert_numbers(values: pd.Series, thousands: str = ",", decimal: str = ".") -> Converted:
-    """Numbers, or texts of numbers, as float64; what is no number, or not finite, has a reason."""
+    """Numbers, or texts of numbers, as float64 (integers stay); what is no number, or not finite, has a reason."""
+    if pd.api.types.is_integer_dtype(values.dtype):
+        return Converted(values, pd.Series(None, values.index, dtype="str"))
     if pd.api.types.is_numeric_dtype(values.dtype):
         numbers = values.astype("Float64" if values.dtype.name[0].isupper() else "float64").astype("float64")
         odd = np.isinf(numbers)
