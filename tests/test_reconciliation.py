@@ -154,7 +154,8 @@ def test_accept_change_and_kill(room: MappingRoom):
     }
     assert (decided["planes · engines"]["decision"], decided["planes · engines"]["field"]) == ("change", "seat_count")
     assert decided["weather · wind_speed"]["decision"] == "change"
-    assert decided["weather · wind_speed"]["steps"] == [{"step": "unit", "from": "kn", "to": "m/s"}]
+    steps = decided["weather · wind_speed"]["steps"]
+    assert steps == [{"step": "number"}, {"step": "unit", "from": "kn", "to": "m/s"}]
     desk = MappingDesk(make_tables(), make_flight_schema(), name="killed", state=room.project.state)
     replayed = replay_mapping(read_decisions("killed", room.project.state), desk.suggestion)
     by_item = replayed.set_index("item")
