@@ -150,7 +150,7 @@ def score_pair(name: float, profile: ColumnProfile, row: Mapping[str, Any], same
     kind = 0.7 if profile.kind == "empty" else KINDS.get(row["type"], WORDS)[profile.kind]
     fits = fit_range(profile, row, units)
     weight = 0.0 if same is None else SHARED if len(profile.texts) >= MANY else SPREAD
-    listed = SPREAD if row["codes"] and profile.texts else 0.0
+    listed = NAME if row["codes"] and profile.texts else 0.0
     return (NAME * name + weight * (same or 0) + listed * fits) / (NAME + weight + listed) * kind * fits
 
 
