@@ -1,105 +1,10 @@
-// The browser's half of mlops_nb.labeling_widget: it shows cards, turns keys into events, and knows which of them are stored.
-//
-// An event gets its id here and is sent until the kernel says that it is stored. Until then it stands in `pending`, and in the
-// browser's storage, so that it outlives the kernel, the server and the tab. The next card never waits for any of this.
+// The browser's half of mlops_nb.labeling_widget: it shows cards and turns keys into events; outbox.js, which stands in front
+// of this, knows which of them are stored. The next card never waits for that.
 
-const MOST_PENDING = 32; // answers that may be on their way; then one has to wait
 const AHEAD = 12; // cards that are asked for before they are needed
 const BEHIND = 50; // cards that are kept to go back to
-const SLOW = 3000, LOST = 8000; // milliseconds without an answer after which one is told
-
-const uuid = () => {
-  const bytes = crypto.getRandomValues(new Uint8Array(16));
-  return [...bytes].map(byte => byte.toString(16).padStart(2, "0")).join("");
-};
-
-const element = (kind, className = "", text = "", more = {}) => {
-  const made = Object.assign(document.createElement(kind), more);
-  if (className) made.className = className;
-  if (text) made.textContent = text;
-  return made;
-};
 
 const describe = value => [value].flat().map(one => one?.label ?? one).join(", ");
-
-const shown = key => ({ Backspace: "⌫", ArrowLeft: "←", ArrowRight: "→", Enter: "⏎" })[key] ?? key;
-
-// -- what is on its way ------------------------------------------------------------------------------------------------
-
-class Outbox {
-  constructor(model, changed, every, ahead) {
-    this.model = model;
-    this.changed = changed;
-    this.ahead = ahead;
-    this.session = uuid();
-    this.pending = new Map();
-    this.failure = "";
-    this.oldest = 0;
-    this.timer = setInterval(() => { this.look(); every(); }, 1000);
-  }
-
-  get name() { return `mlops_nb labels ${this.model.get("storage")} `; }
-
-  remember() {
-    try {
-      const mine = this.name + this.session;
-      if (this.pending.size) localStorage.setItem(mine, JSON.stringify([...this.pending.values()]));
-      else localStorage.removeItem(mine);
-    } catch { /* a browser without storage: what is pending is lost with the tab, and shown until then */ }
-  }
-
-  leftover() { // what other sessions of this person on this queue could not store
-    const found = [];
-    try {
-      for (const key of Object.keys(localStorage)) {
-        if (key.startsWith(this.name) && !key.endsWith(this.session)) {
-          found.push(...JSON.parse(localStorage.getItem(key)));
-          this.inherited = [...(this.inherited ?? []), key];
-        }
-      }
-    } catch { /* as above */ }
-    return found;
-  }
-
-  post(event) {
-    if (!this.pending.size) this.oldest = performance.now();
-    this.pending.set(event.id, event);
-    this.send([event]);
-    this.remember();
-    this.changed();
-  }
-
-  send(events) {
-    try { this.model.send({ type: "events", events, ahead: this.ahead() }); } catch (error) { this.failure = String(error?.message ?? error); }
-  }
-
-  settle(ids) {
-    ids.forEach(id => this.pending.delete(id));
-    this.failure = "";
-    this.oldest = performance.now();
-    if (!this.pending.size && this.inherited) {
-      this.inherited.forEach(key => localStorage.removeItem(key));
-      this.inherited = null;
-    }
-    this.remember();
-    this.changed();
-  }
-
-  fail(reason) { this.failure = reason; this.changed(); }
-
-  get waited() { return this.pending.size ? performance.now() - this.oldest : 0; }
-
-  get full() { return this.pending.size >= MOST_PENDING; }
-
-  look() { // an answer that is late is asked for again: the kernel keeps each event once
-    if (this.pending.size && (this.failure || this.waited > SLOW)) {
-      this.send([...this.pending.values()]);
-      this.changed();
-    }
-  }
-
-  close() { clearInterval(this.timer); }
-}
 
 // -- what one answers with ---------------------------------------------------------------------------------------------
 
@@ -286,7 +191,7 @@ class Board {
     this.notice = "";
     this.ended = false;
     this.asked = performance.now(); // nothing is asked for before what an earlier session has left is on its way
-    this.outbox = new Outbox(model, () => this.drawState(), () => this.ask(), () => this.ahead());
+    this.outbox = new Outbox(model, () => this.drawState(), { what: "labels", every: () => this.ask(), more: () => ({ ahead: this.ahead() }) });
     this.build(el);
     this.listen();
     model.send({ type: "open", session: this.outbox.session, leftover: this.outbox.leftover() });

@@ -54,7 +54,7 @@ FOLDER = Path(__file__).parent if "__file__" in globals() else Path("../../mlops
 class LabelBoard(anywidget.AnyWidget):
     """A queue in a cell: what the browser is told, and who answers it."""
 
-    _esm = FOLDER / "labeling.js"
+    _esm = "\n".join((FOLDER / name).read_text("utf-8") for name in ("outbox.js", "labeling.js"))
     _css = FOLDER / "labeling.css"
     task = traitlets.Dict().tag(sync=True)
     person = traitlets.Unicode().tag(sync=True)

@@ -9,5 +9,7 @@ __all__ = []
 from .label_queue import LabelQueue
 from .label_tasks import LabelTask
 from .labeling_widget import LabelingWidget
+from .mapping_desk import MappingDesk
+from .reconciliation_widget import ReconciliationWidget
 
-__all__ = ["LabelQueue", "LabelTask", "LabelingWidget"]
+__all__ = ["LabelQueue", "LabelTask", "LabelingWidget", "MappingDesk", "ReconciliationWidget"]
