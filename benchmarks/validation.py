@@ -30,17 +30,23 @@ checks = [require_present("a"), require_present("name"), require_range("a", 0, 9
 results = run_checks(path, checks, memory_limit="600MB").results
 counts = [int(n) for n in results["failing"]]
 '''
-PANDERA = '''
-import pandera.pandas as pa
-import pandas as pd
-begin = time.perf_counter()
-schema = pa.DataFrameSchema({
+COLUMNS = '''{
     "a": pa.Column(nullable=False, checks=pa.Check.in_range(0, 990)), "name": pa.Column(nullable=False),
     "b": pa.Column(nullable=True, checks=pa.Check.in_range(-3.5, 3.5)),
     "c": pa.Column(nullable=True, checks=pa.Check.in_range(0, 1)),
     "kind": pa.Column(nullable=True, checks=pa.Check.isin(["x", "y", "z"])),
     "code": pa.Column(nullable=True, checks=pa.Check.str_matches(r"^[A-Z][0-9]{4}$")),
-    "e": pa.Column(nullable=True, checks=pa.Check.in_range(10, 20)), "id": pa.Column(unique=True)},
+    "e": pa.Column(nullable=True, checks=pa.Check.in_range(10, 20)), "id": pa.Column(unique=True)}'''
+COUNTS = '''\
+    counts = [n("a", "not_nullable"), n("name", "not_nullable"), n("a", "in_range"), n("b", "in_range"),
+              n("c", "in_range"), n("kind", "isin"), n("code", "str_matches"), both, n("e", "in_range"),
+              n("id", "unique")]
+'''
+PANDERA = '''
+import pandera.pandas as pa
+import pandas as pd
+begin = time.perf_counter()
+schema = pa.DataFrameSchema(COLUMNS,
     checks=pa.Check(lambda frame: frame["d"] >= frame["a"], ignore_na=True, name="d after a"), strict=False)
 frame = pd.read_parquet(path)
 try:
@@ -52,21 +58,12 @@ except pa.errors.SchemaErrors as error:
     def n(column, check):
         return int(sum(v for (c, k), v in found.items() if c == column and check in str(k)))
     both = int(((frame["d"] < frame["a"]) & frame["a"].notna() & frame["d"].notna()).sum())
-    counts = [n("a", "not_nullable"), n("name", "not_nullable"), n("a", "in_range"), n("b", "in_range"),
-              n("c", "in_range"), n("kind", "isin"), n("code", "str_matches"), both, n("e", "in_range"),
-              n("id", "unique")]
-'''
+COUNTS'''.replace("COLUMNS", COLUMNS).replace("COUNTS", COUNTS)
 POLARS = '''
 import pandera.polars as pa
 import polars as pl
 begin = time.perf_counter()
-schema = pa.DataFrameSchema({
-    "a": pa.Column(nullable=False, checks=pa.Check.in_range(0, 990)), "name": pa.Column(nullable=False),
-    "b": pa.Column(nullable=True, checks=pa.Check.in_range(-3.5, 3.5)),
-    "c": pa.Column(nullable=True, checks=pa.Check.in_range(0, 1)),
-    "kind": pa.Column(nullable=True, checks=pa.Check.isin(["x", "y", "z"])),
-    "code": pa.Column(nullable=True, checks=pa.Check.str_matches(r"^[A-Z][0-9]{4}$")),
-    "e": pa.Column(nullable=True, checks=pa.Check.in_range(10, 20)), "id": pa.Column(unique=True)}, strict=False)
+schema = pa.DataFrameSchema(COLUMNS, strict=False)
 frame = pl.read_parquet(path)
 both = frame.filter((pl.col("d") < pl.col("a"))).height
 try:
@@ -78,10 +75,7 @@ except pa.errors.SchemaErrors as error:
              for row in cases.group_by(["column", "check"]).len().to_dicts()}
     def n(column, check):
         return int(sum(v for (c, k), v in found.items() if c == column and check in k))
-    counts = [n("a", "not_nullable"), n("name", "not_nullable"), n("a", "in_range"), n("b", "in_range"),
-              n("c", "in_range"), n("kind", "isin"), n("code", "str_matches"), both, n("e", "in_range"),
-              n("id", "unique")]
-'''
+COUNTS'''.replace("COLUMNS", COLUMNS).replace("COUNTS", COUNTS)
 POINTBLANK = '''
 import pointblank as pb
 import polars as pl

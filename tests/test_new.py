@@ -14,8 +14,9 @@ from projects import Project
 
 from mlops_nb.errors import UsageError
 
-TEMPLATE = Path(__file__).parent.parent / "mlops_nb" / "templates" / "blank"
-NOTEBOOKS = sorted((TEMPLATE / "nbs").rglob("*.ipynb"))
+TEMPLATES = Path(__file__).parent.parent / "mlops_nb" / "templates"
+TEMPLATE = TEMPLATES / "blank"
+NOTEBOOKS = sorted(TEMPLATES.glob("*/nbs/**/*.ipynb"))
 STAGES = ("ingestion", "preparation", "training")
 
 # Sixty orders of a café as a Korean Excel might save them: names and values in Korean, dates in two forms,
@@ -56,7 +57,7 @@ def read_example(wines: Project) -> list[str]:
 # The project as it is made
 
 
-@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: f"{path.relative_to(TEMPLATES).parts[0]} {path.stem}")
 def test_the_template_is_clean(notebook):
     content = json.loads(notebook.read_text("utf-8"))
     ids = [cell["id"] for cell in content["cells"]]
