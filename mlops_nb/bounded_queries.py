@@ -21,9 +21,9 @@ import duckdb
 from .errors import MlopsError, UsageError
 from .source_addresses import SourceError, scrub
 
-# %% ../nbs/api/143_bounded_queries.ipynb #bc141ed8
+# %% ../nbs/api/143_bounded_queries.ipynb #129e8c90
 UNITS = {"": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
-OWN = 250 * 10**6  # bytes of Python and the libraries
+OWN = 200 * 10**6  # bytes of Python and the libraries
 
 
 def bytes_of(memory: str) -> int:
@@ -44,8 +44,8 @@ def bounded(memory: str, scratch: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     limit = bytes_of(memory)
     if limit < 400 * 10**6:
         raise UsageError(f"memory {memory} is too little", "give at least 400MB")
-    share = (limit - OWN) * 45 // 100
-    threads = max(1, min(os.cpu_count() or 1, share // (120 * 10**6)))
+    share = (limit - OWN) * 2 // 3
+    threads = max(1, min(os.cpu_count() or 1, share // (130 * 10**6)))
     spill = scratch / "spill"
     spill.mkdir(parents=True, exist_ok=True)
     with duckdb.connect() as connection:
@@ -125,6 +125,8 @@ def explain_failure(error: BaseException, name: str) -> MlopsError:
     """An error of DuckDB or of the system as one of ours, about the thing called `name`."""
     if isinstance(error, MlopsError):
         return error
+    if isinstance(error, duckdb.InterruptException):
+        raise KeyboardInterrupt from None
     said = scrub(error)
     if "No space left" in str(error) or "failed to offload" in str(error).lower() or getattr(error, "errno", 0) in (28, 122):
         return SourceError(f"{name}: the disk is full", "free some space, or work in a folder on another disk; nothing was changed")

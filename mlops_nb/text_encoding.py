@@ -94,8 +94,10 @@ def find_encoding(path: Path, name: str) -> str:
         head = file.read(4096)
         if mark := next((encoding for mark, encoding in MARKS if head.startswith(mark)), ""):
             return mark
-        if (zeros := head.count(0)) > len(head) // 4:
-            return "utf-16-le" if head[1::2].count(0) > zeros // 2 else "utf-16-be"
+        if (zeros := head.count(0)) > len(head) // 50:  # line ends and commas have one, whatever the script
+            for encoding, begin in (("utf-16-le", 1), ("utf-16-be", 0)):
+                if head[begin::2].count(0) > 0.95 * zeros:
+                    return encoding
         file.seek(0)
         lines = sample_foreign(file).splitlines(keepends=True)
     as_utf8 = sum(decodes(line, "utf-8") for line in lines)

@@ -102,6 +102,8 @@ def look_at(connection: duckdb.DuckDBPyConnection, laid: LaidOut, name: str) -> 
         header = read_header(laid.path, name, laid.delimiter)
         everything = TableSchema(tuple(ColumnRule(column, "VARCHAR", missing=()) for column in header))
         query, found = reading_csv(laid, header, everything)
+        if len(header) > 500:
+            connection.execute("SET threads = 1")
         texts = f"SELECT * FROM {query.replace('store_rejects = true, rejects_limit = 0', 'ignore_errors = true')}"
     else:
         described = connection.execute(f"DESCRIBE SELECT * FROM read_parquet({quote_value(str(laid.path))})").fetchall()
@@ -109,7 +111,7 @@ def look_at(connection: duckdb.DuckDBPyConnection, laid: LaidOut, name: str) -> 
         header = list(found)
         columns = ", ".join(f"CAST({quote_name(column)} AS VARCHAR) AS {quote_name(column)}" for column in header)
         texts = f"SELECT {columns} FROM read_parquet({quote_value(str(laid.path))})"
-    connection.execute(f"CREATE OR REPLACE TEMP TABLE sample AS {texts} LIMIT {SAMPLE if len(header) < 500 else 1000}")
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE sample AS {texts} LIMIT {max(100, min(SAMPLE, 2_000_000 // len(header)))}")
     return header, found, "sample"
 
 
