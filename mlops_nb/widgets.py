@@ -6,7 +6,7 @@
 __all__ = []
 
 # %% ../nbs/api/410_widgets.ipynb #841ae72e
-from .entity_desk import EntityDesk
+from .entity_desk import EntityDesk, RateDesk
 from .label_queue import LabelQueue
 from .label_tasks import LabelTask
 from .labeling_widget import LabelingWidget
@@ -14,4 +14,4 @@ from .mapping_desk import MappingDesk
 from .reconciliation_steps import ask_pairs
 from .reconciliation_widget import ReconciliationWidget
 
-__all__ = ["EntityDesk", "LabelQueue", "LabelTask", "LabelingWidget", "MappingDesk", "ReconciliationWidget", "ask_pairs"]
+__all__ = ["EntityDesk", "LabelQueue", "LabelTask", "LabelingWidget", "MappingDesk", "RateDesk", "ReconciliationWidget", "ask_pairs"]
