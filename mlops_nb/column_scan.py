@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['WORDS', 'NUMBERS', 'BEYOND', 'PLAIN', 'EXACT', 'SHARES', 'LONGEST', 'BINS', 'TOP', 'UNITS', 'PIECE', 'HELD',
            'TableColumn', 'plain_values', 'opened_columns', 'steady', 'scan_figures', 'choose_edges', 'find_fences',
-           'scan_bars', 'scan_values', 'scan_gaps', 'scan_columns']
+           'scan_bars', 'scan_values', 'scan_gaps', 'cut_pieces', 'scan_piece']
 
-# %% ../nbs/api/130_column_scan.ipynb #d7ab689a
+# %% ../nbs/api/130_column_scan.ipynb #0e4f42d7
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +20,7 @@ import pandas as pd
 from .checks import opened_rows
 from .errors import UsageError
 
-# %% ../nbs/api/130_column_scan.ipynb #4ea84b43
+# %% ../nbs/api/130_column_scan.ipynb #ab507477
 WORDS = {
     "BOOLEAN": "boolean", "VARCHAR": "text", "ENUM": "text", "UUID": "text", "BLOB": "bytes", "DATE": "date", "TIME": "time", "INTERVAL": "duration",
     "FLOAT": "float", "DOUBLE": "float", "DECIMAL": "float", "TIMESTAMP": "moment", "TIMESTAMP WITH TIME ZONE": "moment", "TIMESTAMP_NS": "moment",
@@ -60,7 +60,7 @@ class TableColumn(NamedTuple):
             return f"NOT isfinite({value})"
         return f"abs({value}::DOUBLE) >= {BEYOND} AND NOT isnan({value}::DOUBLE)" if self.type == "float" else "false"
 
-# %% ../nbs/api/130_column_scan.ipynb #9fa4bb8a
+# %% ../nbs/api/130_column_scan.ipynb #6038ad0e
 PLAIN = ("string", "boolean", "date", "datetime", "bytes", "empty")  # objects that DuckDB reads as they are
 
 
@@ -94,7 +94,7 @@ def opened_columns(rows: pd.DataFrame | Path | str, memory_limit: str = "1GB") -
             raise UsageError("the table has no columns", "give a DataFrame with at least one")
         rows = pd.DataFrame({f"v{place}": plain_values(rows.iloc[:, place]).array for place in range(len(names))}, copy=False)
     with opened_rows(rows, memory_limit) as connection:
-        connection.execute("SET TimeZone = 'UTC'")
+        connection.execute("SET TimeZone = 'UTC'; SET enable_external_file_cache = false")  # each column is read a few times, and not worth keeping
         described = connection.execute("DESCRIBE rows").fetchall()
         listed = ", ".join(f"v{place}" for place in range(len(described)))
         connection.execute(f"CREATE TEMP VIEW source({listed}) AS SELECT * FROM rows")
@@ -103,7 +103,7 @@ def opened_columns(rows: pd.DataFrame | Path | str, memory_limit: str = "1GB") -
         names = names or [str(name) for name, *_ in described]
         yield connection, [TableColumn(place, name, WORDS.get(kind, kind.lower())) for place, (name, kind) in enumerate(zip(names, kinds, strict=True))]
 
-# %% ../nbs/api/130_column_scan.ipynb #9f198f56
+# %% ../nbs/api/130_column_scan.ipynb #ffac035a
 EXACT = 5_000_000  # rows up to which distinct values and quantiles are exact
 SHARES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 LONGEST = 120  # characters of a text that a profile keeps
@@ -140,7 +140,7 @@ def scan_figures(connection: duckdb.DuckDBPyConnection, table: str, columns: Seq
         figures.append(told)
     return figures
 
-# %% ../nbs/api/130_column_scan.ipynb #524188bd
+# %% ../nbs/api/130_column_scan.ipynb #cac5b1ad
 BINS = 20
 
 
@@ -189,7 +189,7 @@ def scan_bars(connection: duckdb.DuckDBPyConnection, table: str, figures: Sequen
             inner = [counted.pop(edge, 0) for edge in told["edges"][1:-1]]
             told["counts"] = [*inner, sum(counted.values())]  # what is left is above the last edge
 
-# %% ../nbs/api/130_column_scan.ipynb #23743dbf
+# %% ../nbs/api/130_column_scan.ipynb #d4238e53
 TOP = 50  # most frequent values that are kept; a column with no more values is known completely
 
 
@@ -213,7 +213,7 @@ def scan_values(connection: duckdb.DuckDBPyConnection, table: str, told: dict[st
     several = [pair for pair in top if pair[1] > 1]
     told["top"] = [list(pair) for pair in (top if distinct <= TOP else several)]
 
-# %% ../nbs/api/130_column_scan.ipynb #4ed4c65c
+# %% ../nbs/api/130_column_scan.ipynb #b8a528cf
 UNITS = {"day": 86400, "hour": 3600, "minute": 60}
 
 
@@ -229,27 +229,30 @@ def scan_gaps(connection: duckdb.DuckDBPyConnection, table: str, told: dict[str,
     missing, largest = connection.execute(query).fetchall()[0]
     told["gaps"] = {"unit": unit, "missing": missing, "largest": [[int(gap[0]), gap[1], gap[2]] for gap in largest or []]}
 
-# %% ../nbs/api/130_column_scan.ipynb #9ce397d3
-PIECE, HELD = 50, 2_000_000  # columns, and values, that are looked at together
+# %% ../nbs/api/130_column_scan.ipynb #315cb1d7
+PIECE, HELD = 100, 2_000_000  # columns, and values, that are looked at together
 
 
-def scan_columns(connection: duckdb.DuckDBPyConnection, columns: Sequence[TableColumn], edges: Mapping[str, list[float]] | None = None) -> list[dict[str, Any]]:
-    """The figures of each column of `source` (see the scans); `edges`, by name, are kept where they are given."""
-    rows = connection.execute("SELECT count(*) FROM source").fetchall()[0][0]
-    kind, found = "TABLE" if len(columns) > PIECE else "VIEW", []
-    size = max(1, min(PIECE, HELD // max(rows, 1)))
+def cut_pieces(connection: duckdb.DuckDBPyConnection, columns: Sequence[TableColumn], rows: int) -> Iterator[Sequence[TableColumn]]:
+    """Some columns after the others; while one has them, `piece` is their table: c0, c1, ... and f0, f1, ... (is it infinite?)."""
+    size, kind = max(1, min(PIECE, HELD // max(rows, 1))), "TABLE" if len(columns) > PIECE else "VIEW"
     for start in range(0, len(columns), size):
         piece = columns[start:start + size]
-        connection.execute(f"CREATE TEMP {kind} piece AS SELECT " + ", ".join(f"{column.clean} AS c{column.place}, {column.far} AS f{column.place}" for column in piece) + " FROM source")
-        figures = scan_figures(connection, "piece", piece, rows)
-        for column, told in zip(piece, figures, strict=True):
-            if column.is_number:
-                told["edges"] = list((edges or {}).get(column.name, []))
-        scan_bars(connection, "piece", figures, piece)
-        for column, told in zip(piece, figures, strict=True):
-            scan_values(connection, "piece", told, column)
-            if column.type in ("date", "moment"):
-                scan_gaps(connection, "piece", told, column)
+        asked = ", ".join(f"{column.clean} AS c{column.place}, {column.far} AS f{column.place}" for column in piece)
+        connection.execute(f"CREATE TEMP {kind} piece AS SELECT {asked} FROM source")
+        yield piece
         connection.execute(f"DROP {kind} piece")
-        found += figures
-    return found
+
+
+def scan_piece(connection: duckdb.DuckDBPyConnection, piece: Sequence[TableColumn], rows: int, edges: Mapping[str, list[float]] | None = None) -> list[dict[str, Any]]:
+    """The figures of each column of `piece` (see the scans); `edges`, by name, are kept where they are given."""
+    figures = scan_figures(connection, "piece", piece, rows)
+    for column, told in zip(piece, figures, strict=True):
+        if column.is_number:
+            told["edges"] = list((edges or {}).get(column.name, []))
+    scan_bars(connection, "piece", figures, piece)
+    for column, told in zip(piece, figures, strict=True):
+        scan_values(connection, "piece", told, column)
+        if column.type in ("date", "moment"):
+            scan_gaps(connection, "piece", told, column)
+    return figures
