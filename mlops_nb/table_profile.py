@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ROW', 'SAMPLE', 'CELLS', 'TableProfile', 'list_row', 'count_copies', 'sample_piece', 'profile_rows']
 
-# %% ../nbs/api/133_table_profile.ipynb #7a41823e
+# %% ../nbs/api/133_table_profile.ipynb #a750b708
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -20,7 +20,7 @@ from .column_scan import EXACT, LONGEST, TableColumn, cut_pieces, opened_columns
 from .errors import UsageError, did_you_mean
 from .profile_page import render_profile, show_figure, show_share
 
-# %% ../nbs/api/133_table_profile.ipynb #f4844bdd
+# %% ../nbs/api/133_table_profile.ipynb #f840b6cb
 @dataclass(frozen=True)
 class TableProfile:
     """What is known of a table: rows, columns (their figures, see `scan_piece`), duplicates (rows beyond the first of their kind),
@@ -78,15 +78,14 @@ def list_row(told: Mapping[str, Any]) -> dict[str, Any]:
     return {"column": told["column"], "type": kind, "rows": rows, "missing": told["missing"], "missing_share": told["missing"] / rows if rows else 0.0,
             "distinct": told["distinct"], **ends, "mean": told.get("mean"), **quartiles, "outliers": told.get("outliers", 0), "top": ", ".join(top)}
 
-# %% ../nbs/api/133_table_profile.ipynb #1f8b1843
+# %% ../nbs/api/133_table_profile.ipynb #db883a35
 SAMPLE, CELLS = 10_000, 2_000_000  # rows of a sample, and most values in it
 
 
 def count_copies(connection: duckdb.DuckDBPyConnection, columns: Sequence[TableColumn], rows: int) -> int:
     """The rows of `source` that are exact copies of another one, the first of each kind not counted."""
-    values, parts = ", ".join(f"v{column.place}" for column in columns), 1 + rows // 300_000  # so that a part of the hashes is held at a time
-    counted = "SELECT count(*) FROM (SELECT DISTINCT hash FROM (SELECT hash({}) AS hash FROM source) WHERE hash % {} = {})"
-    return rows - sum(connection.execute(counted.format(values, min(parts, 16), part)).fetchall()[0][0] for part in range(min(parts, 16)))
+    values = ", ".join(f"v{column.place}" for column in columns)
+    return rows - connection.execute(f"SELECT count(*) FROM (SELECT DISTINCT hash({values}) FROM source)").fetchall()[0][0]
 
 
 def sample_piece(connection: duckdb.DuckDBPyConnection, piece: Sequence[TableColumn], step: int) -> pd.DataFrame:
@@ -96,7 +95,7 @@ def sample_piece(connection: duckdb.DuckDBPyConnection, piece: Sequence[TableCol
     where = f"(SELECT *, row_number() OVER () AS number FROM piece) WHERE hash(number) % {step} = 0 ORDER BY number" if step > 1 else "piece"
     return connection.execute(f"SELECT {', '.join(asked)} FROM {where}").df().set_axis([column.name for column in piece], axis=1)
 
-# %% ../nbs/api/133_table_profile.ipynb #ea9ea242
+# %% ../nbs/api/133_table_profile.ipynb #4925a245
 def profile_rows(rows: pd.DataFrame | Path | str, target: str = "", memory_limit: str = "1GB", like: TableProfile | None = None, title: str = "") -> TableProfile:
     """The profile of a DataFrame, or of parquet files by their path or pattern, within `memory_limit` (the rest goes to disk).
 
