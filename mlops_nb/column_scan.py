@@ -7,7 +7,7 @@ __all__ = ['WORDS', 'NUMBERS', 'BEYOND', 'PLAIN', 'EXACT', 'SHARES', 'LONGEST', 
            'TableColumn', 'plain_values', 'opened_columns', 'steady', 'scan_figures', 'choose_edges', 'find_fences',
            'scan_bars', 'scan_values', 'scan_gaps', 'cut_pieces', 'scan_piece']
 
-# %% ../nbs/api/130_column_scan.ipynb #0e4f42d7
+# %% ../nbs/api/130_column_scan.ipynb #e9d60538
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +20,7 @@ import pandas as pd
 from .checks import opened_rows
 from .errors import UsageError
 
-# %% ../nbs/api/130_column_scan.ipynb #ab507477
+# %% ../nbs/api/130_column_scan.ipynb #9c67d26c
 WORDS = {
     "BOOLEAN": "boolean", "VARCHAR": "text", "ENUM": "text", "UUID": "text", "BLOB": "bytes", "DATE": "date", "TIME": "time", "INTERVAL": "duration",
     "FLOAT": "float", "DOUBLE": "float", "DECIMAL": "float", "TIMESTAMP": "moment", "TIMESTAMP WITH TIME ZONE": "moment", "TIMESTAMP_NS": "moment",
@@ -50,7 +50,7 @@ class TableColumn(NamedTuple):
             return f"CASE WHEN isfinite({value}) THEN epoch({value}) END"
         if self.type == "float":
             return f"CASE WHEN abs({value}::DOUBLE) < {BEYOND} THEN {value}::DOUBLE END"
-        return f"epoch({value})" if self.type == "duration" else f"{value}::BIGINT" if self.type == "integer" else f"{value}::VARCHAR"
+        return f"epoch({value})" if self.type == "duration" else value if self.type == "integer" else f"{value}::VARCHAR"
 
     @property
     def far(self) -> str:
@@ -60,7 +60,7 @@ class TableColumn(NamedTuple):
             return f"NOT isfinite({value})"
         return f"abs({value}::DOUBLE) >= {BEYOND} AND NOT isnan({value}::DOUBLE)" if self.type == "float" else "false"
 
-# %% ../nbs/api/130_column_scan.ipynb #6038ad0e
+# %% ../nbs/api/130_column_scan.ipynb #2d9a72fd
 PLAIN = ("string", "boolean", "date", "datetime", "bytes", "empty")  # objects that DuckDB reads as they are
 
 
@@ -103,7 +103,7 @@ def opened_columns(rows: pd.DataFrame | Path | str, memory_limit: str = "1GB") -
         names = names or [str(name) for name, *_ in described]
         yield connection, [TableColumn(place, name, WORDS.get(kind, kind.lower())) for place, (name, kind) in enumerate(zip(names, kinds, strict=True))]
 
-# %% ../nbs/api/130_column_scan.ipynb #ffac035a
+# %% ../nbs/api/130_column_scan.ipynb #4d17c149
 EXACT = 5_000_000  # rows up to which distinct values and quantiles are exact
 SHARES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 LONGEST = 120  # characters of a text that a profile keeps
@@ -140,7 +140,7 @@ def scan_figures(connection: duckdb.DuckDBPyConnection, table: str, columns: Seq
         figures.append(told)
     return figures
 
-# %% ../nbs/api/130_column_scan.ipynb #cac5b1ad
+# %% ../nbs/api/130_column_scan.ipynb #01be818e
 BINS = 20
 
 
@@ -178,7 +178,7 @@ def scan_bars(connection: duckdb.DuckDBPyConnection, table: str, figures: Sequen
         if told["low"] is not None:
             wanted.append(told)
             asked.append(f"map_entries(histogram({c}::DOUBLE, {edges[1:-1]}::DOUBLE[]))" if len(edges) > 2 else f"count({c})")
-            asked.append(f"count(*) FILTER ({c} NOT BETWEEN {fences[0]!r} AND {fences[1]!r})" if fences else "0")
+            asked.append(f"count(*) FILTER ({c}::DOUBLE NOT BETWEEN {fences[0]!r} AND {fences[1]!r})" if fences else "0")
     found = iter(connection.execute(f"SELECT {', '.join(asked)} FROM {table}").fetchall()[0] if asked else ())
     for told in wanted:
         bars, told["outliers"] = next(found), next(found)
@@ -189,7 +189,7 @@ def scan_bars(connection: duckdb.DuckDBPyConnection, table: str, figures: Sequen
             inner = [counted.pop(edge, 0) for edge in told["edges"][1:-1]]
             told["counts"] = [*inner, sum(counted.values())]  # what is left is above the last edge
 
-# %% ../nbs/api/130_column_scan.ipynb #d4238e53
+# %% ../nbs/api/130_column_scan.ipynb #e0f77b1d
 TOP = 50  # most frequent values that are kept; a column with no more values is known completely
 
 
@@ -213,7 +213,7 @@ def scan_values(connection: duckdb.DuckDBPyConnection, table: str, told: dict[st
     several = [pair for pair in top if pair[1] > 1]
     told["top"] = [list(pair) for pair in (top if distinct <= TOP else several)]
 
-# %% ../nbs/api/130_column_scan.ipynb #b8a528cf
+# %% ../nbs/api/130_column_scan.ipynb #d025a228
 UNITS = {"day": 86400, "hour": 3600, "minute": 60}
 
 
@@ -229,7 +229,7 @@ def scan_gaps(connection: duckdb.DuckDBPyConnection, table: str, told: dict[str,
     missing, largest = connection.execute(query).fetchall()[0]
     told["gaps"] = {"unit": unit, "missing": missing, "largest": [[int(gap[0]), gap[1], gap[2]] for gap in largest or []]}
 
-# %% ../nbs/api/130_column_scan.ipynb #315cb1d7
+# %% ../nbs/api/130_column_scan.ipynb #fa852941
 PIECE, HELD = 100, 2_000_000  # columns, and values, that are looked at together
 
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CURATING', 'PARTS', 'REPORT', 'check_curation', 'mark_rows', 'change_values', 'find_collisions', 'apply_curation']
 
-# %% ../nbs/api/265_curation_decisions.ipynb #630e82d2
+# %% ../nbs/api/265_curation_decisions.ipynb #6a873f0b
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -17,7 +17,7 @@ import pandas as pd
 from .checks import opened_rows
 from .errors import UsageError, did_you_mean
 
-# %% ../nbs/api/265_curation_decisions.ipynb #2312a10e
+# %% ../nbs/api/265_curation_decisions.ipynb #19e714dc
 CURATING = ("drop", "cap", "fix", "keep")
 PARTS = ("decision", "where", "column", "low", "high", "value")
 
@@ -41,7 +41,7 @@ def check_curation(item: str, value: Any) -> dict[str, Any]:
         raise UsageError(f"{about} caps at {low!r} and {high!r}", "give numbers, the lower one as low")
     return made
 
-# %% ../nbs/api/265_curation_decisions.ipynb #977794e4
+# %% ../nbs/api/265_curation_decisions.ipynb #8f54b0c2
 def mark_rows(frame: pd.DataFrame, wheres: Mapping[str, str]) -> dict[str, np.ndarray]:
     """For each named condition which rows of `frame` meet it, as booleans; raises `UsageError` naming one that DuckDB does not understand."""
     if not wheres or frame.empty:
@@ -59,7 +59,7 @@ def mark_rows(frame: pd.DataFrame, wheres: Mapping[str, str]) -> dict[str, np.nd
             raise
     return {name: np.asarray(found[f"m{at}"]).astype(bool) for at, name in enumerate(wheres)}
 
-# %% ../nbs/api/265_curation_decisions.ipynb #a362e9aa
+# %% ../nbs/api/265_curation_decisions.ipynb #20575bcf
 REPORT = ["item", "decision", "column", "where", "named", "changed", "conflict", "person", "reason", "recorded_at"]
 
 
@@ -88,7 +88,7 @@ def find_collisions(made: Mapping[str, Any], hit: np.ndarray, kept: Mapping[str,
     said += [f"writes {(hit & rows).sum():,} values again that `{name}` had changed" for (name, column), rows in written.items() if column == made["column"] and (hit & rows).any()]
     return said
 
-# %% ../nbs/api/265_curation_decisions.ipynb #cb12b93c
+# %% ../nbs/api/265_curation_decisions.ipynb #f5e6cb79
 def apply_curation(frame: pd.DataFrame, decisions: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The table with all decisions applied, and the report (columns REPORT), a line a decision in the order they were applied.
 
@@ -114,7 +114,8 @@ def apply_curation(frame: pd.DataFrame, decisions: pd.DataFrame) -> tuple[pd.Dat
         elif one["decision"] in ("cap", "fix"):
             before = table[one["column"]]
             table[one["column"]] = change_values(before, hit & ~safe & ~dropped, one, item)
-            changed = ((table[one["column"]] != before) & ~(table[one["column"]].isna() & before.isna())).fillna(True).to_numpy(dtype=bool)
+            new, old = (values[hit].astype(object) for values in (table[one["column"]], before))
+            changed[hit] = ((new != old).fillna(True) & ~(new.isna() & old.isna())).to_numpy(dtype=bool)
             written[item, one["column"]] = changed
         known = {name: row.get(name, "") for name in ("person", "reason", "recorded_at")}
         report.append({"item": item, "decision": one["decision"], "column": one["column"] or "", "where": one["where"] or "", "named": int(hit.sum()),

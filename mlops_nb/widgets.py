@@ -10,6 +10,7 @@ from .label_queue import LabelQueue
 from .label_tasks import LabelTask
 from .labeling_widget import LabelingWidget
 from .mapping_desk import MappingDesk
+from .profile_view import ProfileView
 from .reconciliation_widget import ReconciliationWidget
 
-__all__ = ["LabelQueue", "LabelTask", "LabelingWidget", "MappingDesk", "ReconciliationWidget"]
+__all__ = ["LabelQueue", "LabelTask", "LabelingWidget", "MappingDesk", "ProfileView", "ReconciliationWidget"]
