@@ -7,7 +7,7 @@ __all__ = ['Told', 'SHORT', 'FEW', 'WIDTH', 'HEIGHT', 'LOOKS', 'CARDS', 'LINES',
            'find_oddities', 'list_findings', 'draw_columns', 'list_bars', 'draw_values', 'draw_column', 'list_facts',
            'draw_head', 'draw_card', 'draw_line', 'fit_bytes', 'draw_pairs', 'draw_tiles', 'render_profile']
 
-# %% ../nbs/api/132_profile_page.ipynb #972cebd9
+# %% ../nbs/api/132_profile_page.ipynb #693e418f
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from html import escape
@@ -17,7 +17,7 @@ from typing import Any
 
 from .column_scan import TOP
 
-# %% ../nbs/api/132_profile_page.ipynb #24111fb1
+# %% ../nbs/api/132_profile_page.ipynb #052711ee
 Told = Mapping[str, Any]  # the figures of one column
 SHORT = 60  # characters of a name or a value on a page
 
@@ -52,7 +52,7 @@ def show_safely(value: Any, kind: str = "float") -> str:
     """The same as HTML."""
     return escape(show_figure(value, kind))
 
-# %% ../nbs/api/132_profile_page.ipynb #f6e33a29
+# %% ../nbs/api/132_profile_page.ipynb #865efb6f
 def find_oddities(told: Told) -> list[tuple[str, str, str]]:
     """What stands out in a column: level (`bad` or `hint`), a word, a sentence."""
     rows, missing, found = told["rows"], told["missing"], []
@@ -90,7 +90,7 @@ def list_findings(profile: Told) -> list[tuple[str, str]]:
     found += [("hint", f"{pair['left']} and {pair['right']} say the same ({pair['measure']} {pair['value']:.3f})") for pair in twins[:10]]
     return sorted(found, key=lambda one: one[0] != "bad")
 
-# %% ../nbs/api/132_profile_page.ipynb #b0fb2e27
+# %% ../nbs/api/132_profile_page.ipynb #836e1e4a
 FEW = 40  # different numbers that get a bar each
 WIDTH, HEIGHT = 280, 64
 
@@ -143,7 +143,7 @@ def draw_column(told: Told) -> str:
     ends = f'<div class="ends"><span>{show_safely(told["low"], told["type"])}</span><span>{show_safely(told["high"], told["type"])}</span></div>'
     return draw_columns(list_bars(told), f"histogram of {show_figure(told['column'])}") + ends
 
-# %% ../nbs/api/132_profile_page.ipynb #7a9656cc
+# %% ../nbs/api/132_profile_page.ipynb #350c1ef3
 def list_facts(told: Told) -> list[tuple[str, str, str]]:
     """What stands beside the picture: a bar's name or nothing, a word, and HTML."""
     kind, rows = told["type"], told["rows"]
@@ -156,7 +156,7 @@ def list_facts(told: Told) -> list[tuple[str, str, str]]:
         spread = "" if kind in ("date", "moment") else f"{show_safely(told['mean'])} ± {show_safely(told['std'])}"
         facts += [("", "quartiles", quartiles), ("", "mean ± std", spread), ("", "1 to 99 %", f"{show_safely(told['quantiles'][0], kind)} … {show_safely(told['quantiles'][-1], kind)}")]
         facts.append(("o", "outliers", f"{told['outliers']:,} outside of {show_safely(told['fences'][0], kind)} … {show_safely(told['fences'][1], kind)}") if told["outliers"] else ("", "outliers", ""))
-    elif told.get("longest") is not None:
+    elif told.get("longest") is not None and kind != "boolean":
         facts.append(("", "characters", f"{told['shortest']:,} to {told['longest']:,}"))
     if told.get("gaps"):
         gaps = told["gaps"]
@@ -188,7 +188,7 @@ def draw_line(told: Told) -> str:
     low, high = show_safely(told["low"], told["type"]), show_safely(told["high"], told["type"])
     return f"<tr><td>{show_safely(told['column'])}<td>{escape(told['type'])}<td>{escape(show_share(told['missing'], told['rows']))}<td>{told['distinct']:,}<td>{low[:200]}<td>{high[:200]}"
 
-# %% ../nbs/api/132_profile_page.ipynb #7168d786
+# %% ../nbs/api/132_profile_page.ipynb #4b79fa9d
 LOOKS = (Path(__file__).parent if "__file__" in globals() else Path("../../mlops_nb")) / "profile.css"
 CARDS, LINES = 1_200_000, 1_850_000  # bytes of a page up to which columns are drawn, and then listed
 
@@ -228,7 +228,7 @@ def draw_tiles(tiles: Iterable[tuple[str, str]]) -> str:
     """Figures of the whole table: value and word."""
     return '<div class="tiles">' + "".join(f"<div><b>{value}</b><small>{word}</small></div>" for value, word in tiles) + "</div>"
 
-# %% ../nbs/api/132_profile_page.ipynb #4b768c0f
+# %% ../nbs/api/132_profile_page.ipynb #3b9dfcc3
 def render_profile(profile: Told, title: str = "", looks: bool = True) -> str:
     """A profile (as `TableProfile.to_dict` gives it) as a piece of HTML below 2 MB; without its looks where they are there already."""
     columns, rows = profile["columns"], profile["rows"]

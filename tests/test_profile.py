@@ -241,6 +241,7 @@ def test_a_bar_shows_its_rows(lab: tuple[Project, str], browser: Any, tmp_path: 
     assert chosen == page.locator('[data-c="0"] [data-b]').nth(1).get_attribute("data-b")
     page.locator('[data-c="2"] [data-b="v0"]').click()
     page.wait_for_selector(".mlops-profile .rows[data-rows='50']:has-text('<b>지연</b>'), .rows:has-text('정시')")
+    page.screenshot(path=tmp_path / f"{scheme} below.png")
     assert page.evaluate("() => window.ran") is None and page.evaluate(cells) == before
     context.close()
     kept = read_decisions("departures", project.state)
