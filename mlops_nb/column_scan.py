@@ -7,7 +7,7 @@ __all__ = ['WORDS', 'NUMBERS', 'BEYOND', 'PLAIN', 'EXACT', 'SHARES', 'LONGEST', 
            'TableColumn', 'plain_values', 'opened_columns', 'steady', 'scan_figures', 'choose_edges', 'find_fences',
            'scan_bars', 'scan_values', 'scan_gaps', 'cut_pieces', 'scan_piece']
 
-# %% ../nbs/api/130_column_scan.ipynb #e9d60538
+# %% ../nbs/api/130_column_scan.ipynb #a6eaf538
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +20,7 @@ import pandas as pd
 from .checks import opened_rows
 from .errors import UsageError
 
-# %% ../nbs/api/130_column_scan.ipynb #9c67d26c
+# %% ../nbs/api/130_column_scan.ipynb #f77e6583
 WORDS = {
     "BOOLEAN": "boolean", "VARCHAR": "text", "ENUM": "text", "UUID": "text", "BLOB": "bytes", "DATE": "date", "TIME": "time", "INTERVAL": "duration",
     "FLOAT": "float", "DOUBLE": "float", "DECIMAL": "float", "TIMESTAMP": "moment", "TIMESTAMP WITH TIME ZONE": "moment", "TIMESTAMP_NS": "moment",
@@ -60,7 +60,7 @@ class TableColumn(NamedTuple):
             return f"NOT isfinite({value})"
         return f"abs({value}::DOUBLE) >= {BEYOND} AND NOT isnan({value}::DOUBLE)" if self.type == "float" else "false"
 
-# %% ../nbs/api/130_column_scan.ipynb #2d9a72fd
+# %% ../nbs/api/130_column_scan.ipynb #a2f4a8f1
 PLAIN = ("string", "boolean", "date", "datetime", "bytes", "empty")  # objects that DuckDB reads as they are
 
 
@@ -94,7 +94,7 @@ def opened_columns(rows: pd.DataFrame | Path | str, memory_limit: str = "1GB") -
             raise UsageError("the table has no columns", "give a DataFrame with at least one")
         rows = pd.DataFrame({f"v{place}": plain_values(rows.iloc[:, place]).array for place in range(len(names))}, copy=False)
     with opened_rows(rows, memory_limit) as connection:
-        connection.execute("SET TimeZone = 'UTC'; SET enable_external_file_cache = false")  # each column is read a few times, and not worth keeping
+        connection.execute("SET enable_external_file_cache = false")  # each column is read a few times, and not worth keeping
         described = connection.execute("DESCRIBE rows").fetchall()
         listed = ", ".join(f"v{place}" for place in range(len(described)))
         connection.execute(f"CREATE TEMP VIEW source({listed}) AS SELECT * FROM rows")
@@ -103,7 +103,7 @@ def opened_columns(rows: pd.DataFrame | Path | str, memory_limit: str = "1GB") -
         names = names or [str(name) for name, *_ in described]
         yield connection, [TableColumn(place, name, WORDS.get(kind, kind.lower())) for place, (name, kind) in enumerate(zip(names, kinds, strict=True))]
 
-# %% ../nbs/api/130_column_scan.ipynb #4d17c149
+# %% ../nbs/api/130_column_scan.ipynb #c2bc1465
 EXACT = 5_000_000  # rows up to which distinct values and quantiles are exact
 SHARES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 LONGEST = 120  # characters of a text that a profile keeps
@@ -140,7 +140,7 @@ def scan_figures(connection: duckdb.DuckDBPyConnection, table: str, columns: Seq
         figures.append(told)
     return figures
 
-# %% ../nbs/api/130_column_scan.ipynb #01be818e
+# %% ../nbs/api/130_column_scan.ipynb #789fe154
 BINS = 20
 
 
@@ -189,7 +189,7 @@ def scan_bars(connection: duckdb.DuckDBPyConnection, table: str, figures: Sequen
             inner = [counted.pop(edge, 0) for edge in told["edges"][1:-1]]
             told["counts"] = [*inner, sum(counted.values())]  # what is left is above the last edge
 
-# %% ../nbs/api/130_column_scan.ipynb #e0f77b1d
+# %% ../nbs/api/130_column_scan.ipynb #e3ad7063
 TOP = 50  # most frequent values that are kept; a column with no more values is known completely
 
 
@@ -213,7 +213,7 @@ def scan_values(connection: duckdb.DuckDBPyConnection, table: str, told: dict[st
     several = [pair for pair in top if pair[1] > 1]
     told["top"] = [list(pair) for pair in (top if distinct <= TOP else several)]
 
-# %% ../nbs/api/130_column_scan.ipynb #d025a228
+# %% ../nbs/api/130_column_scan.ipynb #e393f3a4
 UNITS = {"day": 86400, "hour": 3600, "minute": 60}
 
 
@@ -229,7 +229,7 @@ def scan_gaps(connection: duckdb.DuckDBPyConnection, table: str, told: dict[str,
     missing, largest = connection.execute(query).fetchall()[0]
     told["gaps"] = {"unit": unit, "missing": missing, "largest": [[int(gap[0]), gap[1], gap[2]] for gap in largest or []]}
 
-# %% ../nbs/api/130_column_scan.ipynb #fa852941
+# %% ../nbs/api/130_column_scan.ipynb #7a5d977d
 PIECE, HELD = 100, 2_000_000  # columns, and values, that are looked at together
 
 

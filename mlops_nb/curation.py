@@ -18,6 +18,7 @@ from matplotlib.dates import ConciseDateFormatter
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from .duckdb_sessions import open_duckdb
 from .errors import UsageError
 
 # %% ../nbs/api/222_curation.ipynb #7dcb7e03
@@ -70,8 +71,7 @@ def list_issues(frame: pd.DataFrame, rules: pd.DataFrame, key: str) -> pd.DataFr
     that DuckDB does not understand.
     """
     found = [pd.DataFrame({name: pd.Series(dtype="str") for name in [key, "issue", "departments", "detail"]})]
-    with duckdb.connect() as connection:
-        connection.execute("SET TimeZone = 'UTC'")
+    with open_duckdb() as connection:
         connection.register("rows", frame)
         for rule in rules.to_dict("records"):
             name = '"' + key.replace('"', '""') + '"'

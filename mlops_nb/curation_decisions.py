@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CURATING', 'PARTS', 'REPORT', 'check_curation', 'mark_rows', 'change_values', 'find_collisions', 'apply_curation']
 
-# %% ../nbs/api/265_curation_decisions.ipynb #6a873f0b
+# %% ../nbs/api/265_curation_decisions.ipynb #e83b1488
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -17,7 +17,7 @@ import pandas as pd
 from .checks import opened_rows
 from .errors import UsageError, did_you_mean
 
-# %% ../nbs/api/265_curation_decisions.ipynb #19e714dc
+# %% ../nbs/api/265_curation_decisions.ipynb #1fac3769
 CURATING = ("drop", "cap", "fix", "keep")
 PARTS = ("decision", "where", "column", "low", "high", "value")
 
@@ -41,13 +41,12 @@ def check_curation(item: str, value: Any) -> dict[str, Any]:
         raise UsageError(f"{about} caps at {low!r} and {high!r}", "give numbers, the lower one as low")
     return made
 
-# %% ../nbs/api/265_curation_decisions.ipynb #8f54b0c2
+# %% ../nbs/api/265_curation_decisions.ipynb #3d9cd197
 def mark_rows(frame: pd.DataFrame, wheres: Mapping[str, str]) -> dict[str, np.ndarray]:
     """For each named condition which rows of `frame` meet it, as booleans; raises `UsageError` naming one that DuckDB does not understand."""
     if not wheres or frame.empty:
         return {name: np.zeros(len(frame), dtype=bool) for name in wheres}
     with opened_rows(frame) as connection:
-        connection.execute("SET TimeZone = 'UTC'")
         try:
             found = connection.execute("SELECT " + ", ".join(f"coalesce(({where}), false) AS m{at}" for at, where in enumerate(wheres.values())) + " FROM rows").fetchnumpy()
         except duckdb.Error:
@@ -59,7 +58,7 @@ def mark_rows(frame: pd.DataFrame, wheres: Mapping[str, str]) -> dict[str, np.nd
             raise
     return {name: np.asarray(found[f"m{at}"]).astype(bool) for at, name in enumerate(wheres)}
 
-# %% ../nbs/api/265_curation_decisions.ipynb #20575bcf
+# %% ../nbs/api/265_curation_decisions.ipynb #266ef22c
 REPORT = ["item", "decision", "column", "where", "named", "changed", "conflict", "person", "reason", "recorded_at"]
 
 
@@ -88,7 +87,7 @@ def find_collisions(made: Mapping[str, Any], hit: np.ndarray, kept: Mapping[str,
     said += [f"writes {(hit & rows).sum():,} values again that `{name}` had changed" for (name, column), rows in written.items() if column == made["column"] and (hit & rows).any()]
     return said
 
-# %% ../nbs/api/265_curation_decisions.ipynb #f5e6cb79
+# %% ../nbs/api/265_curation_decisions.ipynb #ad50c2d9
 def apply_curation(frame: pd.DataFrame, decisions: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The table with all decisions applied, and the report (columns REPORT), a line a decision in the order they were applied.
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['describe_bar', 'write_condition', 'find_column', 'find_rows']
 
-# %% ../nbs/api/135_profile_rows.ipynb #6b56bab4
+# %% ../nbs/api/135_profile_rows.ipynb #b3bdcabe
 import re
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from .errors import UsageError
 from .profile_page import Told, show_figure
 from .table_profile import TableProfile
 
-# %% ../nbs/api/135_profile_rows.ipynb #f0ffaeb5
+# %% ../nbs/api/135_profile_rows.ipynb #c8cfd260
 def describe_bar(told: Told, bar: str, value: str = "value", far: str = "far") -> tuple[str, str]:
     """A bar (`h3`, `v0`, `m`, `o`, `x`; see profile_page) as an SQL condition on `value` and `far` (is it infinite?), and in words.
 
@@ -53,7 +53,7 @@ def write_condition(told: Told, bar: str) -> str:
     value = f"epoch({name})" if kind in ("date", "moment", "duration") else name if kind in ("integer", "text") else f"{name}::VARCHAR"
     return describe_bar(told, bar, value, f"NOT isfinite({name})")[0]
 
-
+# %% ../nbs/api/135_profile_rows.ipynb #958bb86a
 def find_column(columns: list[TableColumn], name: str) -> TableColumn:
     """The column of that name; raises `UsageError` where the table has lost it."""
     for column in columns:
