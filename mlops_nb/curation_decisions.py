@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CURATING', 'PARTS', 'REPORT', 'check_curation', 'mark_rows', 'change_values', 'find_collisions', 'apply_curation']
 
-# %% ../nbs/api/265_curation_decisions.ipynb #e83b1488
+# %% ../nbs/api/265_curation_decisions.ipynb #bf7ccb64
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -17,7 +17,7 @@ import pandas as pd
 from .checks import opened_rows
 from .errors import UsageError, did_you_mean
 
-# %% ../nbs/api/265_curation_decisions.ipynb #1fac3769
+# %% ../nbs/api/265_curation_decisions.ipynb #c9883e69
 CURATING = ("drop", "cap", "fix", "keep")
 PARTS = ("decision", "where", "column", "low", "high", "value")
 
@@ -41,7 +41,7 @@ def check_curation(item: str, value: Any) -> dict[str, Any]:
         raise UsageError(f"{about} caps at {low!r} and {high!r}", "give numbers, the lower one as low")
     return made
 
-# %% ../nbs/api/265_curation_decisions.ipynb #3d9cd197
+# %% ../nbs/api/265_curation_decisions.ipynb #0acb9673
 def mark_rows(frame: pd.DataFrame, wheres: Mapping[str, str]) -> dict[str, np.ndarray]:
     """For each named condition which rows of `frame` meet it, as booleans; raises `UsageError` naming one that DuckDB does not understand."""
     if not wheres or frame.empty:
@@ -58,7 +58,7 @@ def mark_rows(frame: pd.DataFrame, wheres: Mapping[str, str]) -> dict[str, np.nd
             raise
     return {name: np.asarray(found[f"m{at}"]).astype(bool) for at, name in enumerate(wheres)}
 
-# %% ../nbs/api/265_curation_decisions.ipynb #266ef22c
+# %% ../nbs/api/265_curation_decisions.ipynb #ee5b39e4
 REPORT = ["item", "decision", "column", "where", "named", "changed", "conflict", "person", "reason", "recorded_at"]
 
 
@@ -67,15 +67,15 @@ def change_values(values: pd.Series, hit: np.ndarray, made: Mapping[str, Any], i
     try:
         if made["decision"] == "cap":
             return values.where(~hit, values.clip(made["low"], made["high"]))
-        new = pd.Series(made["value"], index=values.index[hit])
-        if isinstance(values.dtype, pd.CategoricalDtype) and made["value"] is not None and made["value"] not in values.cat.categories:
-            values = values.cat.add_categories([made["value"]])
-        if pd.api.types.is_datetime64_any_dtype(values.dtype) and made["value"] is not None:
-            new = pd.Series(pd.Timestamp(made["value"]), index=new.index)
-        if made["value"] is None and values.dtype.kind in "iub" and hit.any():
+        new = made["value"]
+        if isinstance(values.dtype, pd.CategoricalDtype) and new is not None and new not in values.cat.categories:
+            values = values.cat.add_categories([new])
+        if pd.api.types.is_datetime64_any_dtype(values.dtype) and new is not None:
+            new = pd.Timestamp(new)
+        if new is None and values.dtype.kind in "iub" and hit.any():
             values = values.astype("Int64" if values.dtype.kind in "iu" else "boolean")
         changed = values.copy()
-        changed[hit] = new.to_numpy() if len(new) and not isinstance(values.dtype, pd.DatetimeTZDtype) else new
+        changed[hit] = new
         return changed
     except (TypeError, ValueError) as error:
         raise UsageError(f"the decision `{item}` does not fit the column `{made['column']}` ({values.dtype}): {error}", "give a value of the column's type") from None
@@ -87,7 +87,7 @@ def find_collisions(made: Mapping[str, Any], hit: np.ndarray, kept: Mapping[str,
     said += [f"writes {(hit & rows).sum():,} values again that `{name}` had changed" for (name, column), rows in written.items() if column == made["column"] and (hit & rows).any()]
     return said
 
-# %% ../nbs/api/265_curation_decisions.ipynb #ad50c2d9
+# %% ../nbs/api/265_curation_decisions.ipynb #50ca4618
 def apply_curation(frame: pd.DataFrame, decisions: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The table with all decisions applied, and the report (columns REPORT), a line a decision in the order they were applied.
 

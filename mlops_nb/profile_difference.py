@@ -7,7 +7,7 @@ __all__ = ['LEAST', 'QUIET', 'LOUD', 'ORDER', 'measure_psi', 'is_complete', 'sha
            'compare_column', 'ProfileDifference', 'compare_profiles', 'draw_difference', 'show_safely_whole',
            'render_difference']
 
-# %% ../nbs/api/134_profile_difference.ipynb #fc52b8fe
+# %% ../nbs/api/134_profile_difference.ipynb #b4cd805e
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +18,7 @@ import pandas as pd
 from .profile_page import CARDS, LOOKS, Told, draw_column, draw_head, draw_tiles, fit_bytes, show_figure, show_safely, show_share
 from .table_profile import TableProfile
 
-# %% ../nbs/api/134_profile_difference.ipynb #428bde9c
+# %% ../nbs/api/134_profile_difference.ipynb #6caee6a4
 LEAST = 1e-4  # share that a group without rows is taken to have, so that there is a logarithm
 QUIET, LOUD = 0.1, 0.25
 
@@ -47,11 +47,10 @@ def share_below(told: Told, edges: np.ndarray) -> np.ndarray:
 
 def count_groups(before: Told, after: Told) -> tuple[np.ndarray, np.ndarray]:
     """Rows of both in the same groups (see above), the missing ones last."""
-    if "edges" in before and before["edges"] and after["edges"] and not (is_complete(before) and is_complete(after)):
-        edges = np.array(before["edges"][1:-1])
-        present = sum(after["counts"])
-        new = np.diff(np.concatenate([[0.0], share_below(after, edges), [1.0]])) * present
-        old, now = np.array(before["counts"], dtype=float), new if len(new) == len(before["counts"]) else np.array([float(present)])
+    if before.get("counts") and after.get("counts") and not (is_complete(before) and is_complete(after)):
+        edges = max(before, after, key=lambda told: len(told["counts"]))["edges"][1:-1]
+        old, now = (np.array(told["counts"], dtype=float) if told["edges"][1:-1] == edges else
+                    np.diff(np.concatenate([[0.0], share_below(told, np.array(edges)), [1.0]])) * sum(told["counts"]) for told in (before, after))
     else:
         one, other = dict(map(tuple, before["top"])), dict(map(tuple, after["top"]))
         values = {value for value in {**one, **other} if (value in one or is_complete(before)) and (value in other or is_complete(after))}
@@ -61,7 +60,7 @@ def count_groups(before: Told, after: Told) -> tuple[np.ndarray, np.ndarray]:
         old, now = (np.append(counted, left) for counted, left in zip(groups, rest, strict=True))
     return np.append(old, before["missing"]), np.append(now, after["missing"])
 
-# %% ../nbs/api/134_profile_difference.ipynb #8cc20963
+# %% ../nbs/api/134_profile_difference.ipynb #e6f6333b
 def compare_values(before: Told, after: Told) -> tuple[list[Any], list[Any]]:
     """Values that came and values that went, where the earlier profile, or the later one, knows all of its values."""
     old, new = [value for value, _ in before["top"]], [value for value, _ in after["top"]]
@@ -82,7 +81,8 @@ def compare_column(before: Told | None, after: Told | None) -> dict[str, Any]:
         return row | {"status": "other type"}
     psi = measure_psi(*count_groups(before, after))
     came, went = compare_values(before, after)
-    status = "other type" if before["type"] != after["type"] else "moved" if psi >= LOUD else "shifted" if psi >= QUIET else "quiet"
+    same = before["type"] == after["type"] or {before["type"], after["type"]} == {"integer", "float"}
+    status = "other type" if not same else "moved" if psi >= LOUD else "shifted" if psi >= QUIET else "quiet"
     return row | {"status": status, "psi": round(psi, 4), "new_values": came, "lost_values": went}
 
 
@@ -108,7 +108,7 @@ def compare_profiles(before: TableProfile, after: TableProfile) -> ProfileDiffer
     rows.sort(key=lambda row: (ORDER.index(row["status"]), -np.nan_to_num(row["psi"])))
     return ProfileDifference(before, after, pd.DataFrame(rows))
 
-# %% ../nbs/api/134_profile_difference.ipynb #c38744ae
+# %% ../nbs/api/134_profile_difference.ipynb #c5f20fd5
 def draw_difference(row: Mapping[str, Any], before: Told | None, after: Told | None) -> str:
     """One column of both, side by side."""
     level = {"moved": "bad", "lost column": "bad", "other type": "bad", "new column": "hint", "shifted": "hint"}.get(row["status"])

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ROW', 'SAMPLE', 'CELLS', 'TableProfile', 'list_row', 'count_copies', 'sample_piece', 'profile_rows']
 
-# %% ../nbs/api/133_table_profile.ipynb #a750b708
+# %% ../nbs/api/133_table_profile.ipynb #49db3dc0
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -20,7 +20,7 @@ from .column_scan import EXACT, LONGEST, TableColumn, cut_pieces, opened_columns
 from .errors import UsageError, did_you_mean
 from .profile_page import render_profile, show_figure, show_share
 
-# %% ../nbs/api/133_table_profile.ipynb #f840b6cb
+# %% ../nbs/api/133_table_profile.ipynb #12468c03
 @dataclass(frozen=True)
 class TableProfile:
     """What is known of a table: rows, columns (their figures, see `scan_piece`), duplicates (rows beyond the first of their kind),
@@ -78,7 +78,7 @@ def list_row(told: Mapping[str, Any]) -> dict[str, Any]:
     return {"column": told["column"], "type": kind, "rows": rows, "missing": told["missing"], "missing_share": told["missing"] / rows if rows else 0.0,
             "distinct": told["distinct"], **ends, "mean": told.get("mean"), **quartiles, "outliers": told.get("outliers", 0), "top": ", ".join(top)}
 
-# %% ../nbs/api/133_table_profile.ipynb #db883a35
+# %% ../nbs/api/133_table_profile.ipynb #e9cda236
 SAMPLE, CELLS = 10_000, 2_000_000  # rows of a sample, and most values in it
 
 
@@ -95,7 +95,7 @@ def sample_piece(connection: duckdb.DuckDBPyConnection, piece: Sequence[TableCol
     where = f"(SELECT *, row_number() OVER () AS number FROM piece) WHERE hash(number) % {step} = 0 ORDER BY number" if step > 1 else "piece"
     return connection.execute(f"SELECT {', '.join(asked)} FROM {where}").df().set_axis([column.name for column in piece], axis=1)
 
-# %% ../nbs/api/133_table_profile.ipynb #4925a245
+# %% ../nbs/api/133_table_profile.ipynb #8c33bc7a
 def profile_rows(rows: pd.DataFrame | Path | str, target: str = "", memory_limit: str = "1GB", like: TableProfile | None = None, title: str = "") -> TableProfile:
     """The profile of a DataFrame, or of parquet files by their path or pattern, within `memory_limit` (the rest goes to disk).
 
@@ -103,7 +103,7 @@ def profile_rows(rows: pd.DataFrame | Path | str, target: str = "", memory_limit
     histograms, so that two profiles are counted alike. Raises `UsageError` for a target that is no column, a table without
     columns or with two of one name, and a file that cannot be read.
     """
-    edges = {told["column"]: told["edges"] for told in like.columns if told.get("edges")} if like else {}
+    edges = {told["column"]: told["edges"] for told in like.columns if len(told.get("edges", [])) > 2} if like else {}
     with opened_columns(rows, memory_limit) as (connection, columns):
         names = [column.name for column in columns]
         if target and target not in names:

@@ -91,6 +91,17 @@ def test_figures_are_those_of_pandas(seed, tmp_path):
     assert profile_rows(table, target="flag") == profile, "the same table, the same profile"
 
 
+def test_a_sample_has_the_same_rows_in_every_column():
+    """A long table is read a few columns at a time; what is sampled of them still stands in the same rows."""
+    number = np.random.default_rng(0).permutation(300_000)
+    table = pd.DataFrame({f"c{place}": number if place in (0, 11) else number % (place + 2) for place in range(12)})
+    profile = profile_rows(table, target="c0")
+    pair = next(pair for pair in profile.pairs if {pair["left"], pair["right"]} == {"c0", "c11"})
+    assert (pair["value"], pair["spearman"]) == (1.0, 1.0) and profile == profile_rows(table, target="c0")
+    assert next(one["power"] for one in profile.powers if one["column"] == "c11") > 0.99
+    assert next(one["power"] for one in profile.powers if one["column"] == "c5") < 0.05
+
+
 def test_days_without_rows():
     days = pd.Series(pd.date_range("2026-01-01", "2026-12-31")).drop(index=[10, 11, 12, 200]).sample(frac=1)
     told = profile_rows(pd.DataFrame({"day": days})).column("day")["gaps"]
@@ -169,6 +180,16 @@ def test_what_moved_is_found_and_named():
     shares = [np.append(share, 1e-4) for share in shares]  # none is missing
     psi = ((shares[1] - shares[0]) * np.log(shares[1] / shares[0])).sum()
     assert abs(table.loc["shift", "psi"] - psi) < 1e-3
+
+
+def test_a_constant_that_spreads_has_moved():
+    """Whichever of the two has the bars."""
+    constant, spread = pd.DataFrame({"a": [7] * 1_000}), pd.DataFrame({"a": np.arange(1_000)})
+    empty = constant * np.nan
+    for before, after in [(constant, spread), (spread, constant), (empty, spread), (spread, empty)]:
+        old = profile_rows(before)
+        for like in (None, old):
+            assert compare_profiles(old, profile_rows(after, like=like)).table["status"][0] == "moved"
 
 
 def test_a_curated_type_is_kept():
