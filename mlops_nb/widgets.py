@@ -6,11 +6,13 @@
 __all__ = []
 
 # %% ../nbs/api/410_widgets.ipynb #841ae72e
+from .entity_desk import EntityDesk
 from .label_queue import LabelQueue
 from .label_tasks import LabelTask
 from .labeling_widget import LabelingWidget
 from .mapping_desk import MappingDesk
 from .profile_view import ProfileView
+from .reconciliation_steps import ask_pairs
 from .reconciliation_widget import ReconciliationWidget
 
-__all__ = ["LabelQueue", "LabelTask", "LabelingWidget", "MappingDesk", "ProfileView", "ReconciliationWidget"]
+__all__ = ["EntityDesk", "LabelQueue", "LabelTask", "LabelingWidget", "MappingDesk", "ProfileView", "ReconciliationWidget", "ask_pairs"]
