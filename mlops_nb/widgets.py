@@ -11,7 +11,8 @@ from .label_queue import LabelQueue
 from .label_tasks import LabelTask
 from .labeling_widget import LabelingWidget
 from .mapping_desk import MappingDesk
+from .profile_view import ProfileView
 from .reconciliation_steps import ask_pairs
 from .reconciliation_widget import ReconciliationWidget
 
-__all__ = ["EntityDesk", "LabelQueue", "LabelTask", "LabelingWidget", "MappingDesk", "RateDesk", "ReconciliationWidget", "ask_pairs"]
+__all__ = ["EntityDesk", "LabelQueue", "LabelTask", "LabelingWidget", "MappingDesk", "ProfileView", "RateDesk", "ReconciliationWidget", "ask_pairs"]
