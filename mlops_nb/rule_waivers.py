@@ -59,7 +59,7 @@ def check_rule_decision(item: str, value: Any, reason: str, made: str | date, wh
         raise UsageError(f"{about}: which value of which row?", "give key, column, was and value")
     if kind != "fix" and "key" not in value and not value.get("rule"):
         raise UsageError(f"{about} does not say which rule it was", "give its mark: rule=mark_check(check)")
-    return {"check": item, **value, "reason": str(reason).strip()}
+    return {"check": item, **{name: one for name, one in value.items() if one is not None}, "reason": str(reason).strip()}
 
 
 def read_rule_decisions(decisions: pd.DataFrame) -> list[dict[str, Any]]:
@@ -69,7 +69,7 @@ def read_rule_decisions(decisions: pd.DataFrame) -> list[dict[str, Any]]:
     for row in decisions.to_dict("records"):
         who = (row["item"], row["person"])
         try:
-            read.append(check_rule_decision(row["item"], row["value"], row["reason"], row["recorded_at"], row["person"]) | {name: row[name] for name in ("id", "item", "person", "recorded_at")})
+            read.append(check_rule_decision(row["item"], row["value"], row["reason"], row["recorded_at"], row["person"]) | {name: row.get(name) for name in ("id", "item", "person", "recorded_at", "expired")})
             wrong.pop(who, None)
         except UsageError as error:
             wrong[who] = error
@@ -97,7 +97,8 @@ def change_check(check: Check, decision: Mapping[str, Any]) -> Check:
 
 def follow_changes(check: Check, changes: Sequence[Mapping[str, Any]]) -> Check:
     """A check after the changes of its rule; raises `NeedsPerson` for two persons who contradict each other."""
-    now, before, claims = check, check, {}
+    now = before = check
+    claims: dict[str, tuple[Check, str]] = {}
     for change in changes:
         if change["rule"] == mark_check(now):
             now, before, claims = change_check(now, change), now, {}
@@ -105,7 +106,7 @@ def follow_changes(check: Check, changes: Sequence[Mapping[str, Any]]) -> Check:
             now = change_check(before, change)
         else:
             continue
-        claims[change["person"]] = (now, change["recorded_at"])
+        claims[change["person"]] = (now, str(change["recorded_at"]))
     if len({claim for claim, _ in claims.values()}) > 1:
         both = " and ".join(f"{person} ({when[:16]})" for person, (_, when) in claims.items())
         raise NeedsPerson(f"rule `{check.name}`: {both} want different things of it", "one of them takes theirs back, or decides as the other did")
@@ -118,11 +119,11 @@ def settle_rules(checks: Sequence[Check], decisions: pd.DataFrame) -> list[Check
     return [follow_changes(check, [one for one in read if one["item"] == check.name]) for check in checks]
 
 # %% ../nbs/api/272_rule_waivers.ipynb #781e5c35
-def judge_waivers(row: Mapping[str, Any], waivers: Sequence[Mapping[str, Any]], on: date) -> dict[str, Any]:
-    """What waivers, the oldest first, make of a verdict that did not pass: settled (waived, expired, changed or nothing) and what changes."""
+def judge_waivers(row: Mapping[str, Any], waivers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What waivers, the oldest first, make of a verdict that did not pass: settled (waived, expired, changed) and what changes by it."""
     mark = mark_rule(row["check"], row["rule"], row["severity"], row["limit"])
     mine = [one for one in waivers if one["rule"] == mark]
-    if holding := [one for one in mine if date.fromisoformat(one["until"]) >= on]:
+    if holding := [one for one in mine if not one["expired"]]:
         last = holding[-1]
         return {"settled": "waived", "passed": True, "detail": f"waived by {last['person']} until {last['until']}: {last['reason']} ({row['detail']})"}
     if mine:
@@ -136,15 +137,17 @@ def judge_waivers(row: Mapping[str, Any], waivers: Sequence[Mapping[str, Any]], 
 def settle_verdicts(results: pd.DataFrame, decisions: pd.DataFrame, on: date | str | None = None) -> pd.DataFrame:
     """The verdicts (`results` of a report, one row a check) after the waivers, with a column `settled`: waived, expired, changed or an empty text.
 
-    `decisions` as `read_decisions` gives them. Raises `UsageError` for a decision that is none.
+    `decisions` as `read_decisions` gives them. `on` is the day of judgement (ISO text), by default that on which they were read.
+    Raises `UsageError` for a decision that is none.
     """
-    day = datetime.now(UTC).date() if not on else read_day(on, "settle_verdicts")
-    read = [one for one in read_rule_decisions(decisions) if one["decision"] == "waive"]
+    day = read_day(on, "settle_verdicts") if on else datetime.now(UTC).date()
+    asked = on or "expired" not in decisions
+    read = [one | ({"expired": date.fromisoformat(one["until"]) < day} if asked else {}) for one in read_rule_decisions(decisions) if one["decision"] == "waive"]
     lines = []
     for row in results.to_dict("records"):
         line = {str(name): value for name, value in row.items()} | {"settled": ""}
         mine = [one for one in read if one["item"] == line["check"]]
-        lines.append(line if line["passed"] is True or not mine else line | judge_waivers({"rule": ""} | line, mine, day))
+        lines.append(line if line["passed"] is True or not mine else line | judge_waivers({"rule": ""} | line, mine))
     return pd.DataFrame(lines, columns=[*results.columns, *([] if "settled" in results else ["settled"])])
 
 # %% ../nbs/api/272_rule_waivers.ipynb #ba0a0b70
