@@ -115,6 +115,8 @@ class ValidationDesk(JudgedTable):
             value = self.check_event(event, report or self.judge()[1])
             row = {"id": event["id"], "item": event["item"], "value": value, "person": self.person, "reason": event["reason"], "recorded_at": datetime.now(UTC).isoformat(), "expired": False}
             after = pd.DataFrame([*decisions.to_dict("records"), row])
+            if value["decision"] == "fix" and isinstance(self.rows, pd.DataFrame) and fix_rows(self.rows, after, self.key)[1]["status"].iloc[-1] != "fixed":
+                raise UsageError(f"row {value['key']}: `{value['column']}` is not `{value['was']}`", "look at the row as it is now")
         return after, self.judge_anew(after)[1]
 
     def record(self, events: Sequence[Mapping[str, Any]]) -> tuple[list[str], dict[str, str]]:

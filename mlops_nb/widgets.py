@@ -6,10 +6,12 @@
 __all__ = []
 
 # %% ../nbs/api/410_widgets.ipynb #841ae72e
+from .data_validation_widget import DataValidationWidget
 from .label_queue import LabelQueue
 from .label_tasks import LabelTask
 from .labeling_widget import LabelingWidget
 from .mapping_desk import MappingDesk
 from .reconciliation_widget import ReconciliationWidget
+from .validation_desk import ValidationDesk
 
-__all__ = ["LabelQueue", "LabelTask", "LabelingWidget", "MappingDesk", "ReconciliationWidget"]
+__all__ = ["DataValidationWidget", "LabelQueue", "LabelTask", "LabelingWidget", "MappingDesk", "ReconciliationWidget", "ValidationDesk"]
