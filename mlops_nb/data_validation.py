@@ -68,21 +68,22 @@ def check_days(date: pd.Series, low: float = 0.5, high: float = 1.5, severity: S
 
 # %% ../nbs/api/224_data_validation.ipynb #d9493ea3
 def draw_verdicts(results: pd.DataFrame, title: str) -> Figure:
-    """How much of its limit each check has used up, as bars; red where a `fail` failed, orange where a `warn` did, violet where rows were put aside.
+    """How much of its limit each check has used up, as bars; red where a `fail` failed, orange where a `warn` did, violet where rows were put aside, pale where a failure was waived.
 
     Checks that allow nothing and passed are only counted.
     """
-    quiet = results["passed"].astype(bool) & ~(results["limit"] > 0)
+    waived = results["passed"].astype(bool) & (results["share"] > results["limit"])
+    quiet = results["passed"].astype(bool) & ~(results["limit"] > 0) & ~waived
     results = results[~quiet]
     used = (results["share"] / results["limit"].where(results["limit"] > 0)).fillna(0.0).astype("float64")
-    used = used.where(results["passed"], 1.0)
-    colours = results["severity"].map({"fail": "#c8462f", "warn": "#e0962e", "quarantine": "#8a5fb0"}).where(~results["passed"], "#2b6ca3")
+    used = used.where(results["passed"] & ~waived, 1.0)
+    colours = results["severity"].map({"fail": "#c8462f", "warn": "#e0962e", "quarantine": "#8a5fb0"}).where(~results["passed"], "#2b6ca3").mask(waived, "#7fa8cf")
     figure, axes = plt.subplots(figsize=(7, 0.9 + 0.22 * len(results)), layout="constrained", facecolor="white")
     places = range(len(results))
     axes.barh(places, 1.0, height=0.72, color="#f1f3f5")
     axes.barh(places, used.clip(lower=0.004), height=0.72, color=list(colours))
     for place, row in zip(places, results.to_dict("records"), strict=True):
-        said = "passed" if row["passed"] else {"fail": "FAILED", "warn": "warning", "quarantine": "put aside"}[str(row["severity"])]
+        said = ("waived" if row["share"] > row["limit"] else "passed") if row["passed"] else {"fail": "FAILED", "warn": "warning", "quarantine": "put aside"}[str(row["severity"])]
         axes.text(1.01, place, said, va="center", fontsize=8, color="#333333" if row["passed"] else "#a03020")
     axes.set_yticks(places, results["check"], fontsize=8)
     axes.set_xticks([0, 0.5, 1], ["0", "50 %", "100 % of the limit"], fontsize=8)

@@ -196,14 +196,13 @@ def find_fixes(decisions: pd.DataFrame) -> list[dict[str, Any]]:
 
 # %% ../nbs/api/272_rule_waivers.ipynb #2b442f82
 def fix_rows(frame: pd.DataFrame, decisions: pd.DataFrame, key: str = "") -> tuple[pd.DataFrame, pd.DataFrame]:
-    """A copy of the table with its fixes made, and what became of them: FIXED, one row a fix.
+    """The table with its fixes made, a copy where there are some, and what became of them: FIXED, one row a fix.
 
     `key` is the column that names a row, by default its number. `status` is fixed, other value (it is not what it was), or
     no such row. Raises `UsageError` for a value that the column cannot hold.
     """
-    fixes = find_fixes(decisions)
-    frame, told = frame.copy(), []
-    names = name_rows(frame, key)
+    fixes, told = find_fixes(decisions), []
+    frame, names = (frame.copy(), name_rows(frame, key)) if fixes else (frame, pd.Series(dtype="str"))
     for fix in fixes:
         rows, status = names == str(fix["key"]), "no such row"
         if rows.any() and fix["column"] in frame:
@@ -221,6 +220,8 @@ def fix_rows(frame: pd.DataFrame, decisions: pd.DataFrame, key: str = "") -> tup
 def take_aside(frame: pd.DataFrame, decisions: pd.DataFrame, key: str = "") -> tuple[pd.DataFrame, pd.DataFrame]:
     """The rows that go on, and those that somebody put aside one by one, with their `reasons`."""
     said = {str(one["key"]): f"{one['item']}: put aside by {one['person']}, {one['reason']}" for one in read_rule_decisions(decisions) if one["decision"] == "quarantine" and "key" in one}
+    if not said:
+        return frame, frame.head(0).assign(reasons=pd.Series(dtype="str"))
     reasons = name_rows(frame, key).map(said)
     aside = reasons.notna()
     return frame[~aside], frame[aside].assign(reasons=reasons[aside].astype("str"))
