@@ -169,6 +169,6 @@ def show_failing(desk: JudgedTable, name: str) -> dict[str, Any]:
     else:
         shown = failing[["key", "value"]].set_axis([desk.key or "row", next(iter(failing["column"]), "value") or "value"], axis=1)
     column = next(iter(failing["column"]), "")
-    wrong = list(shown.columns).index(column, 1) if column in list(shown.columns)[1:] else -1
+    wrong = list(shown.columns).index(column) if column in shown.columns else -1
     cells = [[None if pd.isna(value) else str(value)[:500] for value in line] for line in shown.itertuples(index=False, name=None)]
     return {"check": name, "columns": [str(one) for one in shown.columns], "rows": cells, "keys": [line[0] for line in cells], "wrong": wrong}

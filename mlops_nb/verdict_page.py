@@ -32,7 +32,7 @@ def choose_columns(names: Sequence[str], failing: pd.DataFrame, key: str, wanted
 
 
 def gather_failing(rows: pd.DataFrame | Path | str, failing: pd.DataFrame, key: str = "", columns: Sequence[str] = ()) -> dict[str, pd.DataFrame]:
-    """The failing rows of each check, all text: the first column names the row, the next is the one that failed (if it is about one).
+    """The failing rows of each check, all text: the first column names the row, the next is the one that failed, if it is another one.
 
     `failing` are a report's `failing_rows`, and `key` is what they were named by. Raises `UsageError` for a column that is not there.
     """
@@ -47,8 +47,8 @@ def gather_failing(rows: pd.DataFrame | Path | str, failing: pd.DataFrame, key: 
         found = connection.execute(query).df()
     made = {}
     for check, group in failing.groupby("check", sort=False):
-        shown = choose_columns(names, group, key, columns)
-        part = found[found["__name__"].isin(set(group["key"]))][["__name__", *shown]].rename(columns={"__name__": "" if key in shown else key or "row"})
+        shown = [name for name in choose_columns(names, group, key, columns) if name != key]
+        part = found[found["__name__"].isin(set(group["key"]))][["__name__", *shown]].rename(columns={"__name__": key or ("#" if "row" in names else "row")})
         made[str(check)] = part.head(len(group)).reset_index(drop=True)
     return made
 
@@ -72,13 +72,13 @@ def render_rule(row: Mapping[str, Any], rows: pd.DataFrame | None) -> str:
     """One rule as HTML, its failing rows inside."""
     status, (bar, tick) = name_status(row), describe_bar(row)
     kind = status.replace(" ", "-")
-    figures = f"{row['failing']:,} of {row['rows']:,}" if row["rows"] else ""
+    figures = f"{row['failing']:,} of {row['rows']:,}" if row["failing"] else ""
     limit = f'<b style="left:{tick:.1%}" title="allowed {row["limit"]:.2%}"></b>' if row["limit"] > 0 else ""
     head = (f'<span class="status">{status}</span><span class="name">{escape(str(row["check"]))}</span>'
             f'<span class="bar" title="{row["share"]:.3%}"><i style="width:{bar:.1%}"></i>{limit}</span><span class="figures">{figures}</span>')
     said = f"<p>{escape(str(row['detail']))}</p>" + (f"<code>{escape(str(row['rule'])[:2000])}</code>" if isinstance(row.get("rule"), str) and row["rule"] else "")
     if rows is not None and len(rows):
-        marked = rows.columns[1] if row["column"] in rows.columns[1:] else None
+        marked = row["column"] or None
         heads = "".join(f"<th>{escape(str(name))}</th>" for name in rows.columns)
         cells = "".join("<tr>" + "".join(render_cell(value, name == marked) for name, value in zip(rows.columns, line, strict=True)) + "</tr>" for line in rows.itertuples(index=False, name=None))
         more = f"<p>the first {len(rows):,}</p>" if row["failing"] > len(rows) else ""
@@ -93,6 +93,7 @@ def render_cell(value: Any, marked: bool) -> str:
 
 # %% ../nbs/api/273_verdict_page.ipynb #85d85b10
 PAGE_STYLE = """
+body:has(> .mlops-verdicts) { margin: 0; background: #fff; } @media (prefers-color-scheme: dark) { body:has(> .mlops-verdicts) { background: #1a1a1d; } }
 .mlops-verdicts { --text: #1d1d1f; --quiet: #62626a; --paper: #fff; --line: #d7d7dc; --shade: #f3f3f5; --failed: #b3261e; --warning: #b26a00; --put-aside: #7b4fa6; --waived: #1565c0; --passed: #2e7d4f;
   max-width: 64rem; margin: 0 auto; padding: 1rem; background: var(--paper); color: var(--text); font: 14px/1.45 system-ui, sans-serif; overflow-wrap: anywhere; }
 @media (prefers-color-scheme: dark) { .mlops-verdicts { --text: #e8e8ea; --quiet: #a2a2aa; --paper: #1a1a1d; --line: #3a3a40; --shade: #26262a; --failed: #f2776c; --warning: #e6a23c; --put-aside: #b995dd; --waived: #7db3f2; --passed: #67c08b; } }
@@ -102,8 +103,8 @@ PAGE_STYLE = """
 .mlops-verdicts .bar { position: relative; flex: 0 0 10rem; height: 8px; border-radius: 4px; background: var(--shade); box-shadow: inset 0 0 0 1px var(--line); } .mlops-verdicts .bar i { display: block; height: 100%; border-radius: 4px; background: var(--now); }
 .mlops-verdicts .bar b { position: absolute; top: -3px; width: 2px; height: 14px; background: var(--text); } .mlops-verdicts .figures { flex: 0 0 10rem; text-align: right; color: var(--quiet); font-variant-numeric: tabular-nums; }
 .mlops-verdicts .said { padding: 0 0 .8rem 5.8rem; } .mlops-verdicts code { color: var(--quiet); font-size: 12px; } .mlops-verdicts .rows { overflow: auto; margin-top: .4rem; }
-.mlops-verdicts table { border-collapse: collapse; font-size: 13px; } .mlops-verdicts td, .mlops-verdicts th { padding: .15rem .7rem .15rem 0; text-align: left; white-space: nowrap; border-bottom: 1px solid var(--line); }
-.mlops-verdicts td.wrong { padding-left: .4rem; font-weight: 600; color: var(--failed); background: color-mix(in srgb, var(--failed) 14%, transparent); }
+.mlops-verdicts table { border-collapse: collapse; font-size: 13px; } .mlops-verdicts td, .mlops-verdicts th { padding: .15rem .6rem; text-align: left; white-space: nowrap; border-bottom: 1px solid var(--line); }
+.mlops-verdicts td.wrong { font-weight: 600; color: var(--failed); background: color-mix(in srgb, var(--failed) 14%, transparent); }
 """ + "".join(f".mlops-verdicts .{kind} {{ --now: var(--{kind}); }}\n" for kind in ("failed", "warning", "put-aside", "waived", "passed"))
 ORDER = ["failed", "warning", "put aside", "waived", "passed"]
 
@@ -127,4 +128,4 @@ def render_verdicts(report: CheckReport, rows: pd.DataFrame | Path | str | None 
     said = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
     body = "".join(render_rule(row, gathered.get(row["check"])) for row in named)
     return (f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{escape(title)}</title><style>{PAGE_STYLE}</style></head>'
-            f'<body style="margin:0"><div class="mlops-verdicts"><h1>{escape(title)}</h1><p>{len(named)} rules: {said}. A bar is the square root of the share of rows that break a rule, a tick what is allowed.</p>{body}</div></body></html>')
+            f'<body><div class="mlops-verdicts"><h1>{escape(title)}</h1><p>{len(named)} rules: {said}. A bar is the square root of the share of rows that break a rule, a tick what is allowed.</p>{body}</div></body></html>')
