@@ -119,6 +119,22 @@ def race(names: Iterable[str], run: Callable[[str], float], repeats: int, warm_u
     return figures
 
 
+def limited(words: list[str], group: Path | None) -> list[str]:
+    """The command, in a control group that ends it when it takes more memory than it may."""
+    return ["sh", "-c", f'echo $$ > {group}/cgroup.procs; exec "$@"', "sh", *words] if group else words
+
+
+def make_group(limit: int) -> Path:
+    """A control group of the system whose processes get `limit` bytes; raises Absent where none may be made."""
+    group = Path("/sys/fs/cgroup/memory/mlops_nb_benchmark")
+    try:
+        group.mkdir(exist_ok=True)
+        (group / "memory.limit_in_bytes").write_text(str(limit))
+    except OSError as error:
+        raise Absent(f"no control group can be made here: {error}") from None
+    return group
+
+
 def tell(text: str) -> None:
     """Say how far we are, beside the results."""
     print(text, file=sys.stderr, flush=True)

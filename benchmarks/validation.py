@@ -14,11 +14,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from measuring import Absent, Row, Target, compare, peer_bin, read_options, report, tell, within
+from measuring import Absent, Row, Target, compare, limited, make_group, peer_bin, read_options, report, tell, within
 
 SIZES = {"full": (5_000_000, 30_000_000), "quick": (1_000_000,), "smoke": (20_000,)}
 REPEATS = {"full": 3, "quick": 1, "smoke": 1}
-LIMIT = 1 << 30
 
 OURS = '''
 from mlops_nb.checks import (require_condition, require_pattern, require_present, require_range, require_unique,
@@ -125,22 +124,6 @@ def make_table(path: Path, rows: int) -> None:
             FROM range({rows}) t(i)) TO '{path}' (FORMAT parquet, ROW_GROUP_SIZE 100000)""")
 
 
-def limited(words: list[str], group: Path | None) -> list[str]:
-    """The command, in a control group that ends it when it takes more memory than it may."""
-    return ["sh", "-c", f'echo $$ > {group}/cgroup.procs; exec "$@"', "sh", *words] if group else words
-
-
-def make_group() -> Path:
-    """A control group with LIMIT bytes; raises Absent where none may be made."""
-    group = Path("/sys/fs/cgroup/memory/mlops_nb_benchmark")
-    try:
-        group.mkdir(exist_ok=True)
-        (group / "memory.limit_in_bytes").write_text(str(LIMIT))
-    except OSError as error:
-        raise Absent(f"no control group can be made here: {error}") from None
-    return group
-
-
 def run(name: str, path: Path, group: Path | None) -> tuple[float, float, list[int]]:
     """Seconds, peak megabytes, and how many rows break each rule."""
     ours = name in ("ours", "pandas by hand")
@@ -188,7 +171,7 @@ def main() -> None:
         group = None
         if size > 10_000_000:
             try:
-                group = make_group()
+                group = make_group(1 << 30)
             except Absent as reason:
                 tell(f"  {size:,} rows under 1 GB are absent: {reason}")
                 continue

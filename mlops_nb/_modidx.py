@@ -582,6 +582,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'mlops_nb.distribution.take_result': ( 'api/distribution.html#take_result',
                                                                               'mlops_nb/distribution.py'),
                                        'mlops_nb.distribution.watch': ('api/distribution.html#watch', 'mlops_nb/distribution.py')},
+            'mlops_nb.duckdb_sessions': { 'mlops_nb.duckdb_sessions.open_duckdb': ( 'api/duckdb_sessions.html#open_duckdb',
+                                                                                    'mlops_nb/duckdb_sessions.py')},
             'mlops_nb.engine': { 'mlops_nb.engine.Assignment': ('api/engine.html#assignment', 'mlops_nb/engine.py'),
                                  'mlops_nb.engine.Ending': ('api/engine.html#ending', 'mlops_nb/engine.py'),
                                  'mlops_nb.engine.Engine': ('api/engine.html#engine', 'mlops_nb/engine.py'),

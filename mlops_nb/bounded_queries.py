@@ -18,6 +18,7 @@ from typing import Any
 
 import duckdb
 
+from .duckdb_sessions import open_duckdb
 from .errors import MlopsError, UsageError
 from .source_addresses import SourceError, scrub
 
@@ -48,9 +49,8 @@ def bounded(memory: str, scratch: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     threads = max(1, min(os.cpu_count() or 1, share // (130 * 10**6)))
     spill = scratch / "spill"
     spill.mkdir(parents=True, exist_ok=True)
-    with duckdb.connect() as connection:
-        connection.execute(f"SET memory_limit = '{share} bytes'; SET threads = {threads}; SET TimeZone = 'UTC'")
-        connection.execute("SET temp_directory = '" + str(spill).replace("'", "''") + "'")
+    with open_duckdb(f"{share} bytes", spill) as connection:
+        connection.execute(f"SET threads = {threads}")
         connection.execute("SET enable_progress_bar = true; SET enable_progress_bar_print = false")
         yield connection
 

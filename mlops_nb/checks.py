@@ -20,6 +20,7 @@ import duckdb
 import pandas as pd
 from duckdb.func import FunctionNullHandling, PythonUDFType
 
+from .duckdb_sessions import open_duckdb
 from .errors import GateRefused, UsageError
 
 # %% ../nbs/api/105_checks.ipynb #e61d0b5f
@@ -137,7 +138,7 @@ def opened_rows(rows: pd.DataFrame | Path | str, memory_limit: str = "1GB") -> I
     """A connection with the view `rows` on a DataFrame or on parquet files; raises `UsageError` for two columns of one name,
     and naming a file that is none."""
     with tempfile.TemporaryDirectory(prefix="mlops_nb-") as spill:
-        with duckdb.connect(config={"memory_limit": memory_limit, "temp_directory": spill}) as connection:
+        with open_duckdb(memory_limit, Path(spill)) as connection:
             if isinstance(rows, pd.DataFrame):
                 if not rows.columns.is_unique:
                     raise UsageError(f"two columns are named `{rows.columns[rows.columns.duplicated()][0]}`", "rename one of them")

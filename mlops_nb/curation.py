@@ -19,6 +19,7 @@ from matplotlib.dates import ConciseDateFormatter
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from .duckdb_sessions import open_duckdb
 from .errors import UsageError
 
 # %% ../nbs/api/222_curation.ipynb #7dcb7e03
@@ -71,8 +72,7 @@ def profile_columns(frame: pd.DataFrame, top: int = 3) -> pd.DataFrame:
     frequent values with their share of the rows that have one, in whole per cent rounded down, from 1 % on.
     """
     profile = []
-    with duckdb.connect() as connection:
-        connection.execute("SET TimeZone = 'UTC'")
+    with open_duckdb() as connection:
         for column in frame.columns:
             connection.register("one", frame[[column]].set_axis(["value"], axis=1))
             profile.append({"column": column, **describe_values(connection, frame[column], top)})
@@ -153,8 +153,7 @@ def list_issues(frame: pd.DataFrame, rules: pd.DataFrame, key: str) -> pd.DataFr
     that DuckDB does not understand.
     """
     found = [pd.DataFrame({name: pd.Series(dtype="str") for name in [key, "issue", "departments", "detail"]})]
-    with duckdb.connect() as connection:
-        connection.execute("SET TimeZone = 'UTC'")
+    with open_duckdb() as connection:
         connection.register("rows", frame)
         for rule in rules.to_dict("records"):
             name = '"' + key.replace('"', '""') + '"'

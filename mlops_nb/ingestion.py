@@ -16,6 +16,7 @@ from tempfile import TemporaryDirectory
 import pandas as pd
 
 from .checks import gate
+from .duckdb_sessions import open_duckdb
 from .errors import UsageError, did_you_mean
 from .table_schemas import TableSchema
 from .typed_parquet import IngestedFile, ingest_file
@@ -40,11 +41,8 @@ def settle_types(frame: pd.DataFrame) -> pd.DataFrame:
 
 def load_frame(table: Path) -> pd.DataFrame:
     """A typed parquet file as a DataFrame with settled types."""
-    import duckdb
-
-    with duckdb.connect() as connection:
-        connection.execute("SET TimeZone = 'UTC'")
-        return settle_types(connection.execute("SELECT * FROM read_parquet(?)", [str(table)]).df())
+    with open_duckdb() as connection:
+            return settle_types(connection.execute("SELECT * FROM read_parquet(?)", [str(table)]).df())
 
 
 def read_table(

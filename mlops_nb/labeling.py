@@ -15,6 +15,7 @@ from pathlib import Path
 import duckdb
 import pandas as pd
 
+from .duckdb_sessions import open_duckdb
 from .errors import UsageError, did_you_mean
 
 # %% ../nbs/api/223_labeling.ipynb #baf4db29
@@ -30,7 +31,7 @@ def apply_rules(frame: pd.DataFrame, rules: pd.DataFrame, key: str) -> pd.DataFr
     """
     check_rules(frame, rules, key)
     choice = " ".join(f"WHEN {rule['when']} THEN {number}" for number, rule in enumerate(rules.to_dict("records")))
-    with duckdb.connect() as connection:
+    with open_duckdb() as connection:
         connection.register("rows", frame)
         try:
             number = connection.execute(f"SELECT CASE {choice} ELSE -1 END AS number FROM rows").fetchnumpy()["number"]

@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
-import duckdb
 import numpy as np
 import pandas as pd
 
 from .checks import Severity, quote_name
+from .duckdb_sessions import open_duckdb
 from .errors import UsageError, did_you_mean
 
 # %% ../nbs/api/246_mismatches.ipynb #af9eeaed
@@ -45,7 +45,7 @@ def compare_departments(tables: Mapping[str, pd.DataFrame], key: str, clusters: 
         if lacking := [field for field in (key, *fields) if field not in table]:
             raise UsageError(f"{department}: no column `{lacking[0]}`", did_you_mean(lacking[0], [str(name) for name in table]))
     rows = []
-    with duckdb.connect() as connection:
+    with open_duckdb() as connection:
         for department, table in tables.items():
             own = table[[key, *fields]].astype("str").merge(clusters.query("department == @department")[["id", "entity"]].astype({"id": "str"}), left_on=key, right_on="id")
             connection.register(department, own)

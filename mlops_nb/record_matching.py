@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from .checks import quote_name, quote_value
+from .duckdb_sessions import open_duckdb
 from .errors import UsageError, did_you_mean
 
 # %% ../nbs/api/244_record_matching.ipynb #efc4f811
@@ -259,7 +260,7 @@ def match_records(
     if not 0 < uncertain <= match <= 1:
         raise UsageError(f"a match from {match} and uncertain from {uncertain}", "give two probabilities, the second one smaller")
     check_tables(tables, key, fields)
-    with duckdb.connect(config={"memory_limit": memory_limit}) as connection:
+    with open_duckdb(memory_limit) as connection:
         read_records(connection, tables, key, fields)
         find_candidates(connection, fields, blocks, within)
         patterns = compare_pairs(connection, fields, "candidates", "compared")

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MISSING_WORDS', 'FLOATS', 'PLAIN_DATES', 'DAY_FIRST', 'MONTH_FIRST', 'ENOUGH', 'WHOLE', 'GROUPED', 'TRIALS',
-           'Relations', 'DIFFERENCE', 'ColumnRule', 'TableSchema', 'infer_rule', 'split_unit', 'count_trials',
-           'infer_schema', 'compare_types', 'compare_with_schema', 'refuse_difference']
+           'LIKE_DATES', 'Relations', 'DIFFERENCE', 'ColumnRule', 'TableSchema', 'infer_rule', 'split_unit',
+           'count_trials', 'infer_schema', 'compare_types', 'compare_with_schema', 'refuse_difference']
 
 # %% ../nbs/api/144_table_schemas.ipynb #fea071f7
 import hashlib
@@ -133,11 +133,12 @@ TRIALS = {
     "BOOLEAN": "lower(v) IN ('true', 'false')",
     "moment": "v ~ '.*\\d[T ]\\d\\d:\\d\\d.*' AND TRY_CAST(v AS TIMESTAMPTZ) IS NOT NULL",
     "zoned": "v ~ '.*\\d\\d:\\d\\d.*(Z|[-+]\\d\\d:?(\\d\\d)?)$' AND TRY_CAST(v AS TIMESTAMPTZ) IS NOT NULL",
-    "day first": f"try_strptime(v, {[*PLAIN_DATES, *DAY_FIRST]}) IS NOT NULL",
-    "month first": f"try_strptime(v, {[*PLAIN_DATES, *MONTH_FIRST]}) IS NOT NULL",
+    "day first": " OR ".join(map(quote_name, (*PLAIN_DATES, *DAY_FIRST))),
+    "month first": " OR ".join(map(quote_name, (*PLAIN_DATES, *MONTH_FIRST))),
     "coded": "regexp_full_match(v, '[-+]?0\\d+')",
     "fraction": "regexp_full_match(v, '.*[.eE].*')",
-} | {form: f"try_strptime(v, {quote_value(form)}) IS NOT NULL" for form in (*PLAIN_DATES, *DAY_FIRST, *MONTH_FIRST)}
+} | {form: quote_name(form) for form in (*PLAIN_DATES, *DAY_FIRST, *MONTH_FIRST)}  # columns, made once a value
+LIKE_DATES = "length(v) BETWEEN 6 AND 24 AND regexp_matches(v, '\\d.*[-/. 년]|[-/. ].*\\d') AND TRY_CAST(v AS DOUBLE) IS NULL"
 
 
 def infer_rule(name: str, unit: str, counts: Mapping[str, int], words: Sequence[str]) -> ColumnRule:
@@ -176,10 +177,13 @@ def count_trials(connection: duckdb.DuckDBPyConnection, texts: str) -> dict[str,
     """By column of the relation `texts` (all VARCHAR): how many values are there, fit each trial, and which are missing words."""
     words = ", ".join(map(quote_value, MISSING_WORDS))
     counts = ", ".join(f"coalesce(sum(times) FILTER (WHERE known AND ({trial})), 0) AS {quote_name(name)}" for name, trial in TRIALS.items())
+    forms = ", ".join(f"coalesce(CASE WHEN {LIKE_DATES} THEN try_strptime(v, {quote_value(form)}) IS NOT NULL END, false) AS {quote_name(form)}"
+                      for form in (*PLAIN_DATES, *DAY_FIRST, *MONTH_FIRST))
     query = f"""SELECT name, coalesce(sum(times) FILTER (WHERE known), 0) AS n, {counts},
         list_sort(array_agg(v) FILTER (WHERE NOT known)) AS words
-        FROM (SELECT name, trim(value) AS v, v NOT IN ({words}) AS known, count(*) AS times
-              FROM (UNPIVOT {texts} ON COLUMNS(*) INTO NAME name VALUE value) GROUP BY name, v) GROUP BY name"""
+        FROM (SELECT *, {forms} FROM (
+            SELECT name, trim(value) AS v, v NOT IN ({words}) AS known, count(*) AS times
+            FROM (UNPIVOT {texts} ON COLUMNS(*) INTO NAME name VALUE value) GROUP BY name, v)) GROUP BY name"""
     cursor = connection.execute(query)
     heads = [column[0] for column in cursor.description or ()]
     return {row[0]: dict(zip(heads, row, strict=True)) for row in cursor.fetchall()}

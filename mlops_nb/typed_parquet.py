@@ -22,6 +22,7 @@ from .checks import quote_name, quote_value
 from mlops_nb.delimited_reading import (
     check_header, copy_csv, group_rows, own_rule, place_late, read_header, reading_csv, restore_lines,
 )
+from .duckdb_sessions import open_duckdb
 from .errors import UsageError
 from .source_adapters import LaidOut, reader_for
 from .source_addresses import SourceError
@@ -53,7 +54,7 @@ class IngestedFile:
         """The complaints by column and kind: column, kind, complaints, first line and its text; the most frequent first."""
         query = """SELECT "column", split_part(reason, ':', 1) AS kind, count(*) AS complaints, min(line) AS first_line,
             arg_min(reason, line) AS reason, arg_min(text, line) AS text FROM read_parquet(?) GROUP BY ALL ORDER BY complaints DESC, first_line"""
-        with duckdb.connect() as connection:
+        with open_duckdb() as connection:
             return connection.execute(query, [str(self.rejects)]).df()
 
 # %% ../nbs/api/146_typed_parquet.ipynb #00d1f39e
