@@ -13,6 +13,7 @@ const BUTTONS = { waive: "waive", change: "change the rule", quarantine: "put ro
 const DONE = { waive: "waive", change: "change", quarantine: "put aside", fix: "fix", aside: "put aside" };
 const OPEN = new Set(["failed", "warning"]);
 
+const share = text => Number(text.replace(",", ".").replace("%", "")) / 100;
 const percent = share => `${(100 * share).toLocaleString("en", { maximumSignificantDigits: 3 })} %`;
 
 class ValidationBoard {
@@ -80,17 +81,15 @@ class ValidationBoard {
 
   take(cards) { // the order of the first look is kept, so that nothing moves under somebody's hands
     const order = new Map(this.cards.map((card, place) => [card.check, place]));
-    const here = this.card?.check;
+    const here = this.card?.check, mark = this.card?.mark;
     this.cards = cards.toSorted((one, other) => (order.get(one.check) ?? 1e9) - (order.get(other.check) ?? 1e9));
     this.place = Math.max(0, this.cards.findIndex(card => card.check === here));
     this.rows.clear();
-    this.draw();
+    this.draw(this.card?.check !== here || this.card?.mark !== mark);
   }
 
-  look() {
-    this.row = 0;
-    this.cell = -1;
-    this.form = null;
+  look(anew) {
+    if (anew) Object.assign(this, { row: 0, cell: -1, form: null });
     if (this.card?.failing && !this.shown) this.ask({ type: "rows", check: this.card.check });
   }
 
@@ -147,6 +146,7 @@ class ValidationBoard {
     if (lack) return this.say(lack);
     this.say("");
     this.form = kind;
+    this.draft = {};
     this.drawCurrent();
     const field = this.root.querySelector(".mlops-form [data-first]") ?? this.root.querySelector(".mlops-form input");
     field?.focus({ preventScroll: true });
@@ -166,9 +166,12 @@ class ValidationBoard {
     if (form === "waive") {
       value.until = told("until");
       if (!value.until || value.until < today()) return this.say("Give a last day that is still to come.", true);
+      const most = share(told("most"));
+      if (!card.whole && !(most >= card.share)) return this.say(`It is ${percent(card.share)} of the rows now: give at least that.`, true);
+      if (!card.whole) value.most = Math.min(1, most);
     }
     if (form === "change") {
-      const limit = Number(told("limit").replace(",", ".")) / 100;
+      const limit = share(told("limit"));
       if (!card.whole && !(limit >= 0 && limit <= 1)) return this.say("The limit is a share of rows, 0 to 100 %.", true);
       if (!card.whole && percent(limit) !== percent(card.limit)) value.limit = limit;
       if (told("severity") !== card.severity) value.severity = told("severity");
@@ -266,18 +269,28 @@ class ValidationBoard {
     }
   }
 
-  draw() {
-    this.look();
-    this.list.replaceChildren(...this.cards.map((card, at) => this.makeCard(card, at)));
+  draw(anew = true) {
+    this.look(anew);
+    this.keep(() => this.list.replaceChildren(...this.cards.map((card, at) => this.makeCard(card, at))));
     if (!this.cards.length) this.list.append(element("div", "mlops-empty", "There is no rule."));
     this.mark();
     this.drawState();
   }
 
   drawCurrent() {
-    this.list.children[this.place]?.replaceWith(this.makeCard(this.card, this.place));
+    this.keep(() => this.list.children[this.place]?.replaceWith(this.makeCard(this.card, this.place)));
     this.mark();
     this.drawState();
+  }
+
+  keep(draw) { // what is drawn anew under somebody's hands keeps the cursor where it was
+    const held = this.root.getRootNode().activeElement, inside = held && this.list.contains(held);
+    const place = inside && held.type === "text" ? [held.selectionStart, held.selectionEnd] : null;
+    draw();
+    if (!inside) return;
+    const again = held.name && this.root.querySelector(`.mlops-form [name=${held.name}]`);
+    (again || this.root).focus({ preventScroll: true });
+    if (again && place) again.setSelectionRange(...place);
   }
 
   mark() {
@@ -360,11 +373,13 @@ class ValidationBoard {
     const made = element("div", "mlops-form"), way = this.form;
     const field = (name, text, more, kind = "input") => {
       const label = element("label", `mlops-field-${name}`), one = element(kind, "", "", { name, ...more });
+      one.oninput = () => { this.draft[name] = one.value; };
       label.append(element("span", "", text), one);
       made.append(label);
       return one;
     };
     if (way === "waive") field("until", "until", { type: "date", min: today(), value: today(30) });
+    if (way === "waive" && !card.whole) field("most", "up to, % of rows", { type: "text", value: String(Math.min(100, +(120 * card.share).toPrecision(2))) });
     if (way === "fix") field("value", `${this.shown.columns[this.target]} of ${this.shown.keys[this.row]}`, { type: "text", value: this.shown.rows[this.row][this.target] ?? "", placeholder: "missing" }).dataset.first = "";
     if (way === "change") {
       if (!card.whole) field("limit", "allowed, % of rows", { type: "text", value: String(+(100 * card.limit).toPrecision(6)) }).dataset.first = "";
@@ -375,6 +390,7 @@ class ValidationBoard {
     }
     const reason = field("reason", "because", { type: "text", placeholder: "who asked, what was found", autocomplete: "off" });
     if (way === "waive") reason.dataset.first = "";
+    for (const [name, value] of Object.entries(this.draft)) made.querySelector(`[name=${name}]`).value = value;
     const buttons = element("div", "mlops-labels");
     for (const [name, text, key] of [["submit", DONE[way], "Enter"], ["cancel", "cancel", "Esc"]]) {
       const button = element("button", `mlops-${name}`, "", { type: "button", tabIndex: 0 });

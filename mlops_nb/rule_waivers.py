@@ -53,6 +53,8 @@ def check_rule_decision(item: str, value: Any, reason: str, made: str | date, wh
         raise UsageError(f"{about} has no reason", "say why: somebody will ask")
     if kind == "waive" and read_day(value.get("until"), about) < date.fromisoformat(str(made)[:10]):
         raise UsageError(f"{about}: it ended on {value['until']}, before it was made", "give a day that is still to come")
+    if kind == "waive" and not (isinstance(most := value.get("most", 1.0), int | float) and 0 <= most <= 1):
+        raise UsageError(f"{about}: at most {most!r}", "give the share of rows up to which it holds, between 0 and 1")
     if kind == "change" and not {"limit", "severity", "condition"} & set(value):
         raise UsageError(f"{about} changes nothing", "give a limit, a severity or a condition")
     if kind == "fix" and not {"key", "column", "was", "value"} <= set(value):
@@ -120,12 +122,15 @@ def settle_rules(checks: Sequence[Check], decisions: pd.DataFrame) -> list[Check
 
 # %% ../nbs/api/272_rule_waivers.ipynb #781e5c35
 def judge_waivers(row: Mapping[str, Any], waivers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What waivers, the oldest first, make of a verdict that did not pass: settled (waived, expired, changed) and what changes by it."""
+    """What waivers, the oldest first, make of a verdict that did not pass: settled (waived, exceeded, expired, changed) and what changes by it."""
     mark = mark_rule(row["check"], row["rule"], row["severity"], row["limit"])
     mine = [one for one in waivers if one["rule"] == mark]
-    if holding := [one for one in mine if not one["expired"]]:
-        last = holding[-1]
+    holding = [one for one in mine if not one["expired"]]
+    if enough := [one for one in holding if row["share"] <= one.get("most", 1.0)]:
+        last = enough[-1]
         return {"settled": "waived", "passed": True, "detail": f"waived by {last['person']} until {last['until']}: {last['reason']} ({row['detail']})"}
+    if holding:
+        return {"settled": "exceeded", "detail": f"{row['detail']}; {holding[-1]['person']} waived at most {holding[-1]['most']:.2%}"}
     if mine:
         last = max(mine, key=lambda one: one["until"])
         return {"settled": "expired", "detail": f"{row['detail']}; the waiver of {last['person']} ended on {last['until']}"}
@@ -135,7 +140,7 @@ def judge_waivers(row: Mapping[str, Any], waivers: Sequence[Mapping[str, Any]]) 
 
 
 def settle_verdicts(results: pd.DataFrame, decisions: pd.DataFrame, on: date | str | None = None) -> pd.DataFrame:
-    """The verdicts (`results` of a report, one row a check) after the waivers, with a column `settled`: waived, expired, changed or an empty text.
+    """The verdicts (`results` of a report, one row a check) after the waivers, with a column `settled`: waived, exceeded, expired, changed or an empty text.
 
     `decisions` as `read_decisions` gives them. `on` is the day of judgement (ISO text), by default that on which they were read.
     Raises `UsageError` for a decision that is none.

@@ -105,7 +105,7 @@ class ValidationDesk(JudgedTable):
         row = results.loc[name]
         if "key" not in value and value["rule"] != mark_rule(name, row["rule"], row["severity"], row["limit"]):
             raise UsageError(f"`{name}` was changed by somebody since", "look at it as it is now, and decide again")
-        return {one: float(given) if one == "limit" and isinstance(given, int) else given for one, given in value.items()}
+        return {one: float(given) if one in ("limit", "most") else given for one, given in value.items()}
 
     def follow(self, decisions: pd.DataFrame, report: CheckReport | None, event: Mapping[str, Any]) -> tuple[pd.DataFrame, CheckReport]:
         """The decisions with an event more, and the report after it; raises `UsageError` where it does not fit."""
@@ -147,7 +147,7 @@ def make_verdict_cards(desk: JudgedTable) -> list[dict[str, Any]]:
     told: dict[str, list[str]] = {}
     for row in said:
         value, on = row["value"], f"{row['person']}, {row['recorded_at'][:16].replace('T', ' ')}: "
-        facts = ", ".join(f"{name} {value[name]}" for name in ("until", "key", "limit", "severity", "condition", "column", "was", "value") if name in value)
+        facts = ", ".join(f"{name} {value[name]}" for name in ("until", "most", "key", "limit", "severity", "condition", "column", "was", "value") if name in value)
         told.setdefault(str(value.get("check") or row["item"]), []).append(f"{on}{value['decision']}{f' ({facts})' if facts else ''}, {row['reason']}")
     own = {check.name: check for check in desk.rules()}
     cards = []

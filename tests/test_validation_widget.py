@@ -209,7 +209,21 @@ def test_a_kernel_killed_in_the_middle_loses_no_decision(room: ValidationRoom):
     page.click(".jp-Dialog button.jp-mod-accept")  # that the kernel has died
     room.run(page)
     room.settle(page, "mean seats", "waived")
-    assert list(room.decided("killed")["item"]) == ["mean seats"]
+    room.go(page, "seats between 10 and 400")
+    page.keyboard.press("w")
+    page.wait_for_selector(f"{BOARD} .mlops-banner:has-text('nothing to waive')")
+    room.go(page, "flight unique")
+    page.keyboard.press("w")
+    page.locator(f"{BOARD} [name=most]").fill("0.1")
+    page.locator(f"{BOARD} [name=reason]").fill("one is a copy")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(f"{BOARD} .mlops-red:has-text('0.5 % of the rows now')")
+    page.locator(f"{BOARD} [name=most]").fill("1 %")
+    page.keyboard.press("Enter")
+    room.settle(page, "flight unique", "waived")
+    decided = room.decided("killed")
+    assert list(decided["item"]) == ["mean seats", "flight unique"]
+    assert "most" not in decided["value"][0] and decided["value"][1]["most"] == 0.01
 
 
 def test_what_somebody_else_did_is_told(room: ValidationRoom):
@@ -224,6 +238,24 @@ def test_what_somebody_else_did_is_told(room: ValidationRoom):
     page.wait_for_selector(f"{BOARD} .mlops-red:has-text('was changed by somebody since')")
     page.wait_for_selector(f"{BOARD} .mlops-decision:has-text('Lee')")
     assert len(room.decided("meanwhile")) == 1
+
+
+def test_what_one_writes_stays_while_verdicts_come_in(room: ValidationRoom):
+    """Another decision is stored and judged while one writes a reason: no letter is lost, and no letter is a command."""
+    page = room.sit_down("writing")
+    room.go(page, "flight unique")
+    page.keyboard.press("q")
+    page.keyboard.type("copies")
+    page.keyboard.press("Enter")
+    page.keyboard.press("k")
+    page.keyboard.press("w")
+    page.keyboard.type("waiting for")
+    room.settle(page, "flight unique", "put aside")
+    page.wait_for_selector(f"{BOARD} .mlops-failing td")
+    page.keyboard.type(" the bureau")
+    page.keyboard.press("Enter")
+    room.settle(page, "dep present", "waived")
+    assert list(room.decided("writing")["reason"]) == ["copies", "waiting for the bureau"]
 
 
 GATED = """
