@@ -282,10 +282,36 @@ class DrawnStep {
     this.board = board;
     this.name = name;
     this.root = element("div", "mlops-drawn", "This is on its way.");
+    this.root.addEventListener("click", event => { const button = event.target.closest("button[data-post]"); if (button) this.decide(button); });
+    this.root.addEventListener("change", event => { if (event.target.matches("select[data-post]")) this.decide(event.target, event.target.value); });
   }
+
   open() { this.board.ask({ type: "step", name: this.name }); }
-  hear(message) { if (message.type === "step" && message.name === this.name) this.root.innerHTML = message.html; } // made or cleaned in Python
-  undo() {}
+
+  hear(message) {
+    if (message.type !== "step" || message.name !== this.name) return;
+    const top = this.root.scrollTop;
+    this.root.innerHTML = message.html; // made or cleaned in Python
+    this.root.scrollTop = top;
+  }
+
+  stored() { this.open(); } // what was decided changes what is shown
+
+  decide(control, chosen) { // a control says what it decides: the list, the item, and a button its value
+    const { what, item, value } = JSON.parse(control.dataset.post);
+    const event = this.board.post(item, "label", { what, value: chosen ?? value });
+    if (!event) return;
+    this.board.history.push({ event: event.id, item, what });
+    control.disabled = true;
+    this.board.say("");
+    this.board.hold();
+  }
+
+  undo() {
+    const last = this.board.history.pop();
+    if (!last) return this.board.say("There is nothing to take back.");
+    this.board.post(last.item, "undo", { what: last.what, about: last.event });
+  }
 }
 
 const STEPS = { map: MapStep };
@@ -344,11 +370,15 @@ class ReconciliationBoard {
     if (type === "opened") {
       this.history = message.history;
       if (message.notice) this.say(message.notice);
-    } else if (type === "stored") this.outbox.settle(ids);
+    } else if (type === "stored") {
+      this.outbox.settle(ids);
+      if (!this.outbox.pending.size) this.step.stored?.();
+    }
     else if (type === "refused") {
       this.history = this.history.filter(one => !ids.includes(one.event));
       this.outbox.settle(ids);
       this.say(error, true);
+      this.step.stored?.();
     } else if (type === "failed") {
       if (this.outbox.pending.size) this.outbox.fail(error); else this.say(error, true);
     } else this.step.hear(message);
@@ -424,7 +454,9 @@ class ReconciliationBoard {
       tab.onclick = () => { this.show(one.name); this.hold(); };
       return tab;
     }));
-    this.commands.hidden = this.step instanceof DrawnStep;
+    const drawn = this.step instanceof DrawnStep; // here one can only take back
+    for (const command of this.commands.children) command.hidden = drawn && !command.matches(".mlops-undo");
+    this.commands.hidden = drawn && !this.step.root.querySelector("[data-post]") && !this.history.length;
     if (open) this.step.open();
     this.drawState();
   }
@@ -442,7 +474,7 @@ class ReconciliationBoard {
     const told = this.model.get("progress")?.departments ?? [];
     const total = told.reduce((sum, one) => sum + one.total, 0), decided = told.reduce((sum, one) => sum + one.decided, 0);
     this.bar.firstChild.style.width = total ? `${100 * decided / total}%` : "0";
-    this.state.textContent = `${pending.size ? `${pending.size} pending` : "all stored"} · ${decided} of ${total} columns decided`;
+    this.state.textContent = `${pending.size ? `${pending.size} pending` : "all stored"} · ${decided} of ${total} ${this.about.counted} decided`;
     this.state.classList.toggle("mlops-waiting", pending.size > 0);
   }
 }

@@ -16,6 +16,7 @@ from mlops_nb.flight_schema import make_flight_schema
 from mlops_nb.journal import read_decisions
 from mlops_nb.mapping_decisions import replay_mapping
 from mlops_nb.mapping_desk import MappingDesk
+from mlops_nb.record_clusters import name_pairs
 from mlops_nb.value_conversion import apply_mapping
 
 __all__ = ["browser"]
@@ -244,13 +245,77 @@ def test_a_store_that_cannot_be_written_while_a_cell_runs(room: MappingRoom):
     hold.unlink()
 
 
+PEOPLE = """\
+from mlops_nb.persons import make_registry
+from mlops_nb.record_matching import Field
+from mlops_nb.widgets import EntityDesk, LabelingWidget, ReconciliationWidget, ask_pairs
+tables, truth = make_registry(400, departments=("registry", "clinic", "school"))
+tables["clinic"]["last_name"] = tables["clinic"]["last_name"].str.replace("a", "<i>a</i>")
+fields = [Field("first_name", swapped_with="last_name"), Field("last_name"), Field("born", "date"), Field("phone")]
+rules = {"last_name": "most frequent", "street": "most trusted", "phone": "most trusted"}
+desk = EntityDesk(tables, "id", fields, ["born", "phone", "last_name || first_name"], rules, name="people",
+                  uncertain=0.01, **given)"""
+
+
+def test_the_same_people_are_settled_by_a_person(room: MappingRoom):
+    """Match, compare, settle, watch: a pair by key, a value by choice, a rate by a click; headless it is the same."""
+    sources = ["given = {'person': 'Kim'}", PEOPLE, "ReconciliationWidget(desk)", "LabelingWidget(ask_pairs(desk))"]
+    write_notebook(room.project.root / "nbs/people.ipynb", [cell("code", source) for source in sources])
+    context = room.browser.new_context(viewport={"width": 1100, "height": 1000})
+    room.contexts.append(context)
+    page = open_notebook(context, room.address, "nbs/people.ipynb")
+    page.evaluate(RUN_ALL)
+    page.wait_for_function(ENDED)
+    page.wait_for_selector(f"{BOARD} .mlops-drawn p:has-text('pairs compared')")
+    before = page.inner_text(f"{BOARD} .mlops-drawn p >> nth=0")
+    asked = page.wait_for_selector('.mlops-labeling[data-item*=" = "]:not(.mlops-reconciliation)')
+    pair = asked.get_attribute("data-item")
+    page.click(".mlops-labeling:not(.mlops-reconciliation) .mlops-head")
+    page.keyboard.press("1")
+    page.wait_for_selector('.mlops-labeling[data-pending="0"]:not(.mlops-reconciliation)')
+    assert room.decided("people") == {pair: "same"}
+    page.click(".mlops-tab:has-text('Match')")
+    page.wait_for_function("before => document.querySelector('.mlops-drawn p').innerText !== before", arg=before)
+    assert "1 decided by people" in page.inner_text(f"{BOARD} .mlops-drawn")
+    page.click(".mlops-tab:has-text('Compare')")
+    page.wait_for_selector(".mlops-drawn .mlops-share")
+    assert "<i>a</i>" in page.inner_text(".mlops-drawn") and not page.query_selector(".mlops-drawn i")
+    page.click(".mlops-tab:has-text('Settle')")
+    page.wait_for_selector(".mlops-drawn select")
+    choice = page.locator(".mlops-drawn select").first
+    item = json.loads(choice.get_attribute("data-post"))["item"]
+    values = choice.evaluate("one => [...one.options].map(option => option.value)")
+    other = next(value for value in values if value != choice.input_value())
+    choice.select_option(other)
+    page.wait_for_selector(".mlops-drawn td:has-text('decided by Kim')")
+    assert room.decided("people_values") == {item: other}
+    page.click(".mlops-tab:has-text('Watch')")
+    page.wait_for_selector(".mlops-drawn button[data-post]")
+    assert page.inner_text(".mlops-drawn").count("nobody has accepted") == 9
+    page.locator(".mlops-drawn button[data-post]").first.click()
+    page.wait_for_selector(".mlops-drawn td:has-text('passed')")
+    page.keyboard.press("u")
+    page.wait_for_function("() => !document.querySelector('.mlops-drawn').innerText.includes('passed')")
+    assert [action for _, action in room.events("people_rates")] == ["label", "undo"]
+    for button in range(9):
+        page.locator(".mlops-drawn button[data-post]").nth(button).click()
+        page.wait_for_function("most => document.querySelector('.mlops-drawn').innerText.split('passed').length > most",
+                               arg=button + 1)
+    made: dict[str, Any] = {"given": {"person": "Lee", "state": room.project.state}}
+    exec(PEOPLE, made)
+    desk = made["desk"]
+    assert desk.pairs().set_index(name_pairs(desk.scored)).loc[pair, ["verdict", "by"]].tolist() == ["match", "Kim"]
+    assert desk.verdicts()["passed"].all()
+    assert "decided by Kim" in set(desk.golden()[1]["rule"])
+
+
 def test_the_flights_project_is_mapped_in_its_notebook(make_project: MakeProject, browser: Any, tmp_path: Any):
     """The notebook that ships: run whole after ingestion; one key is a decision of the project."""
     desk = make_project("desk")
     (desk.root / "settings.ini").unlink()
     assert desk.call("new", "flights", "--template", "flights").code == 0
     project = make_project("desk/flights")
-    project.run("ingestion", "--sample", "0.02")
+    project.run("curation", "--sample", "0.02")
     with open_lab(project, tmp_path / "lab") as address:
         context = browser.new_context(viewport={"width": 1100, "height": 900})
         page = open_notebook(context, address, "nbs/apps/reconciliation.ipynb")
@@ -260,7 +325,11 @@ def test_the_flights_project_is_mapped_in_its_notebook(make_project: MakeProject
         cells = page.evaluate(CELLS)
         page.click('.mlops-column[data-item="flights · carrier"] .mlops-accept')
         page.wait_for_selector(f"{BOARD} .mlops-state:has-text('1 of')")
+        page.click(".mlops-drawn tr:has-text('fleet registry') button[data-post]")
+        page.wait_for_selector(f"{BOARD} .mlops-state:has-text('1 of 4 shares')")
         context.close()
     assert [one["errors"] for one in cells] == [[]] * len(cells)
     row = project.query("SELECT item, value FROM decisions WHERE queue = 'mapping'")[0]
+    told = project.query("SELECT item FROM decisions WHERE queue = 'departments_rates'")
+    assert [one["item"] for one in told] == ["flight operations · fleet registry (planes) · tailnum"]
     assert row["item"] == "flights · carrier" and json.loads(row["value"])["field"] == "airline_code"
