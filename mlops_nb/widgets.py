@@ -6,21 +6,15 @@
 __all__ = []
 
 # %% ../nbs/api/410_widgets.ipynb #841ae72e
-<<<<<<< HEAD
 from .data_validation_widget import DataValidationWidget
-=======
 from .entity_desk import EntityDesk, RateDesk
->>>>>>> main
 from .label_queue import LabelQueue
 from .label_tasks import LabelTask
 from .labeling_widget import LabelingWidget
 from .mapping_desk import MappingDesk
+from .profile_view import ProfileView
 from .reconciliation_steps import ask_pairs
 from .reconciliation_widget import ReconciliationWidget
 from .validation_desk import ValidationDesk
 
-<<<<<<< HEAD
-__all__ = ["DataValidationWidget", "LabelQueue", "LabelTask", "LabelingWidget", "MappingDesk", "ReconciliationWidget", "ValidationDesk"]
-=======
-__all__ = ["EntityDesk", "LabelQueue", "LabelTask", "LabelingWidget", "MappingDesk", "RateDesk", "ReconciliationWidget", "ask_pairs"]
->>>>>>> main
+__all__ = ["DataValidationWidget", "EntityDesk", "LabelQueue", "LabelTask", "LabelingWidget", "MappingDesk", "ProfileView", "RateDesk", "ReconciliationWidget", "ValidationDesk", "ask_pairs"]

@@ -241,7 +241,7 @@ def test_what_somebody_else_did_is_told(room: ValidationRoom):
 
 
 def test_what_one_writes_stays_while_verdicts_come_in(room: ValidationRoom):
-    """Another decision is stored and judged while one writes a reason: no letter is lost, and no letter is a command."""
+    """Another decision is stored and judged while one writes a reason: no letter is lost, none is a command."""
     page = room.sit_down("writing")
     room.go(page, "flight unique")
     page.keyboard.press("q")
