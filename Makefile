@@ -59,6 +59,7 @@ bench: setup
 	$(BIN)/python benchmarks/labeling.py --save $(BENCH)
 	$(BIN)/python benchmarks/matching.py --save $(BENCH)
 	$(BIN)/python benchmarks/validation.py --save $(BENCH)
+	$(BIN)/python benchmarks/profiling.py --save $(BENCH)
 	$(BIN)/python benchmarks/table.py
 
 # Writes the newest versions that fit settings.ini; they are then tested like any other change.

@@ -50,7 +50,7 @@ setup(
                  "mlops_nb.api": "nbs/api"},
     package_data={
         "mlops_nb": ["py.typed", "site.css", "outbox.js", "labeling.js", "labeling.css", "reconciliation.js",
-                     "reconciliation.css", "templates/**/*"],
+                     "reconciliation.css", "profile.js", "profile.css", "templates/**/*"],
         "mlops_nb.stages": ["*.ipynb", "*.jsonl"],
         "mlops_nb.apps": ["*.ipynb"],
         "mlops_nb.api": ["232_flights.ipynb"],
