@@ -14,6 +14,7 @@ from conftest import MakeProject
 from laboratory import ENDED, RUN_ALL, browser, open_lab, open_notebook
 from projects import Project, cell, write_notebook
 
+from mlops_nb import column_scan, table_profile
 from mlops_nb.curation_decisions import apply_curation
 from mlops_nb.journal import read_decisions
 from mlops_nb.profile_difference import compare_profiles
@@ -100,6 +101,28 @@ def test_a_sample_has_the_same_rows_in_every_column():
     assert (pair["value"], pair["spearman"]) == (1.0, 1.0) and profile == profile_rows(table, target="c0")
     assert next(one["power"] for one in profile.powers if one["column"] == "c11") > 0.99
     assert next(one["power"] for one in profile.powers if one["column"] == "c5") < 0.05
+
+
+def test_a_large_table_is_estimated_and_says_so(monkeypatch: pytest.MonkeyPatch):
+    """Above the limit quantiles and many values are estimated; the most frequent values are still counted."""
+    random = np.random.default_rng(0)
+    table = pd.DataFrame({"number": random.normal(size=60_000), "key": np.arange(60_000),
+                          "word": np.where(random.random(60_000) < 0.2, "often", random.integers(0, 10**6, 60_000)),
+                          "long": np.where(random.random(60_000) < 0.3, "x" * 500, random.integers(0, 10**6, 60_000))})
+    exact = profile_rows(table)
+    monkeypatch.setattr(column_scan, "EXACT", 1_000)
+    monkeypatch.setattr(column_scan, "MANY", 1_000)
+    monkeypatch.setattr(table_profile, "EXACT", 1_000)
+    told = profile_rows(table)
+    assert "estimated" in told.notes[-1] and "≈" in told._repr_html_()
+    for name in table.columns:
+        true, near = exact.column(name), told.column(name)
+        assert not near["exact"] and near["distinct"] == pytest.approx(true["distinct"], rel=0.1)
+        assert near["distinct"] <= len(table)
+        assert near["missing"] == true["missing"] and (near["low"], near["high"]) == (true["low"], true["high"])
+        assert near["top"][:1] == true["top"][:1], "the most frequent value is counted"
+    assert np.allclose(told.column("number")["quantiles"], exact.column("number")["quantiles"], atol=0.05)
+    assert len(find_rows(table, told, "long", "v0", cap=10**6)[0]) == told.column("long")["top"][0][1]
 
 
 def test_days_without_rows():
