@@ -5,19 +5,20 @@
 # %% auto #0
 __all__ = ['Severity', 'SEVERITIES', 'Check', 'quote_name', 'quote_value', 'require_present', 'require_range', 'require_values',
            'require_pattern', 'require_unique', 'require_condition', 'require_measure', 'CheckReport', 'opened_rows',
-           'explain_condition', 'scan_rows', 'describe_rows', 'describe_measure', 'find_failing', 'check_names',
-           'run_checks', 'gate']
+           'explain_condition', 'ask_figure', 'scan_rows', 'add_functions', 'describe_rows', 'describe_measure',
+           'find_failing', 'check_names', 'run_checks', 'gate']
 
 # %% ../nbs/api/105_checks.ipynb #f5167aeb
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import duckdb
 import pandas as pd
+from duckdb.func import FunctionNullHandling, PythonUDFType
 
 from .duckdb_sessions import open_duckdb
 from .errors import GateRefused, UsageError
@@ -34,7 +35,8 @@ class Check:
     `condition` is SQL and true for a good row; where it is NULL the row counts as good (whether a value is missing is
     a check of its own). With `measure` the check is about the whole table: `condition` is then about that aggregate,
     written as `value`; with `unique` it is about these columns together. `column` is the one to show beside a failing
-    row. `limit` is the share of rows, 0 to 1, that may break it.
+    row. `limit` is the share of rows, 0 to 1, that may break it. `where` is SQL for the rows that the check is about, by
+    default all. A `function` judges arrow arrays of the columns `arguments`, and stands in the condition by its name.
     """
 
     name: str
@@ -44,6 +46,15 @@ class Check:
     limit: float = 0.0
     measure: str = ""
     unique: tuple[str, ...] = ()
+    where: str = ""
+    function: Callable[..., Any] | None = None
+    arguments: tuple[str, ...] = ()
+
+    @property
+    def rule(self) -> str:
+        """What must hold, as a text."""
+        must = f"{self.measure}, value: {self.condition}" if self.measure else self.condition or f"unique ({', '.join(self.unique)})"
+        return f"{must} where {self.where}" if self.where else must
 
     def __post_init__(self) -> None:
         if self.severity not in SEVERITIES:
@@ -144,35 +155,49 @@ def explain_condition(connection: duckdb.DuckDBPyConnection, check: Check) -> No
     """Raise `UsageError` naming the check whose condition DuckDB does not understand on the table `rows`."""
     asked = check.measure or check.condition or ", ".join(map(quote_name, check.unique))
     try:
-        connection.execute(f"SELECT {asked} FROM rows LIMIT 100").fetchall()
+        connection.execute(f"SELECT {asked} FROM rows WHERE {check.where or 'true'} LIMIT 100").fetchall()
     except duckdb.Error as error:
         reason = str(error).splitlines()[0]
         raise UsageError(f"check `{check.name}`: {reason}", f"correct its condition: {asked}") from None
 
 
-def scan_rows(connection: duckdb.DuckDBPyConnection, checks: Sequence[Check]) -> tuple[int, dict[str, object]]:
-    """The number of rows, and by check how many rows fail it, or what its measure is: all of it in one scan of `rows`."""
-    counted = [check for check in checks if not check.unique]
-    asked = [f"({check.measure})" if check.measure else f"count(*) FILTER (WHERE NOT ({check.condition}))" for check in counted]
+def ask_figure(check: Check) -> str:
+    """SQL for how many rows fail a check, or for what its measure is."""
+    if check.measure:
+        return f"(SELECT {check.measure} FROM rows WHERE {check.where})" if check.where else f"({check.measure})"
+    if check.unique:
+        keys = ", ".join(map(quote_name, check.unique))
+        return f"SELECT coalesce(sum(n), 0)::BIGINT FROM (SELECT count(*) AS n FROM rows WHERE {check.where or 'true'} GROUP BY {keys} HAVING n > 1)"
+    return f"count(*) FILTER (WHERE NOT ({check.condition}){f' AND ({check.where})' if check.where else ''})"
+
+
+def scan_rows(connection: duckdb.DuckDBPyConnection, checks: Sequence[Check]) -> tuple[dict[str, int], dict[str, Any]]:
+    """How many rows there are by `where`, and by check how many fail it, or what its measure is: all of it in one scan of `rows`."""
+    counted, slices = [check for check in checks if not check.unique], list(dict.fromkeys(["", *(check.where for check in checks)]))
+    asked = [*(f"count(*) FILTER (WHERE {where})" if where else "count(*)" for where in slices), *map(ask_figure, counted)]
     try:
-        rows, *found = connection.execute(f"SELECT {', '.join(['count(*)', *asked])} FROM rows").fetchall()[0]
-        figures = dict(zip((check.name for check in counted), found, strict=True))
-        for check in checks:
-            if check.unique:
-                keys = ", ".join(map(quote_name, check.unique))
-                query = f"SELECT coalesce(sum(n), 0) FROM (SELECT count(*) AS n FROM rows GROUP BY {keys} HAVING n > 1)"
-                figures[check.name] = int(connection.execute(query).fetchall()[0][0])
+        found = connection.execute(f"SELECT {', '.join(asked)} FROM rows").fetchall()[0]
+        figures = dict(zip((check.name for check in counted), found[len(slices):], strict=True))
+        figures |= {check.name: connection.execute(ask_figure(check)).fetchall()[0][0] for check in checks if check.unique}
     except duckdb.Error:
         for check in checks:
             explain_condition(connection, check)
         raise
-    return rows, figures
+    return dict(zip(slices, found, strict=False)), figures
+
+# %% ../nbs/api/105_checks.ipynb #c8a8ae8b
+def add_functions(connection: duckdb.DuckDBPyConnection, checks: Sequence[Check]) -> None:
+    """Make the checks' functions known to a connection, each under the name of its check."""
+    for check in checks:
+        if check.function is not None:
+            kinds = [kind for _, kind, *_ in connection.execute(f"DESCRIBE SELECT {', '.join(map(quote_name, check.arguments))} FROM rows").fetchall()]
+            connection.create_function(check.name, check.function, kinds, "BOOLEAN", type=PythonUDFType.ARROW, null_handling=FunctionNullHandling.SPECIAL)
 
 # %% ../nbs/api/105_checks.ipynb #b0b7e4b8
 def describe_rows(check: Check, rows: int, failing: int) -> dict[str, object]:
     """The verdict on a check about rows."""
     if not rows:
-        return {"failing": 0, "share": 0.0, "passed": False, "detail": "the table has no rows"}
+        return {"failing": 0, "share": 0.0, "passed": False, "detail": f"no row where {check.where}" if check.where else "the table has no rows"}
     share = failing / rows
     detail = f"{failing:,} of {rows:,} rows ({share:.2%}), allowed {check.limit:.2%}"
     return {"failing": failing, "share": share, "passed": share <= check.limit, "detail": detail}
@@ -197,9 +222,9 @@ def find_failing(connection: duckdb.DuckDBPyConnection, check: Check, key: str, 
     if check.unique:
         keys = ", ".join(map(quote_name, check.unique))
         same = " AND ".join(f"r.{quote_name(column)} IS NOT DISTINCT FROM d.{quote_name(column)}" for column in check.unique)
-        where = f"SEMI JOIN (SELECT {keys} FROM rows GROUP BY {keys} HAVING count(*) > 1) d ON {same} ORDER BY r.__line__"
+        where = f"SEMI JOIN (SELECT {keys} FROM rows WHERE {check.where or 'true'} GROUP BY {keys} HAVING count(*) > 1) d ON {same} WHERE {check.where or 'true'} ORDER BY r.__line__"
     else:
-        where = f"WHERE NOT ({check.condition})"
+        where = f"WHERE NOT ({check.condition}){f' AND ({check.where})' if check.where else ''}"
     query = f"SELECT {name}::VARCHAR AS key, {value} AS value FROM {numbered if check.unique or not key else 'rows r'} {where} LIMIT {int(cap)}"
     found = connection.execute(query).df()
     return pd.DataFrame({"check": check.name, "key": found["key"], "column": check.column, "value": found["value"]}, dtype="str")
@@ -217,7 +242,7 @@ def check_names(checks: Sequence[Check], columns: Sequence[str], key: str) -> No
 def run_checks(rows: pd.DataFrame | Path | str, checks: Sequence[Check], key: str = "", cap: int = 20, memory_limit: str = "1GB") -> CheckReport:
     """Judge a DataFrame, or parquet files by their path, by `checks`.
 
-    `results` has one row a check: check, column, severity, rows, failing, share, limit, passed, detail.
+    `results` has one row a check: check, column, severity, rows, failing, share, limit, passed, detail, rule.
     `failing_rows` has check, key (the value of the column `key`, else the row's number from 0), column, value (as
     text): at most `cap` rows a check. Raises `UsageError` for a condition that cannot be understood, two checks of
     one name, a `key` that is no column, and a file that cannot be read.
@@ -225,19 +250,19 @@ def run_checks(rows: pd.DataFrame | Path | str, checks: Sequence[Check], key: st
     with opened_rows(rows, memory_limit) as connection:
         columns = [str(name) for name, *_ in connection.execute("DESCRIBE rows").fetchall()]
         check_names(checks, columns, key)
-        there = [check for check in checks if {check.column, *check.unique} <= {"", *columns}]
-        count, figures = scan_rows(connection, there)
+        lacking = {check.name: sorted({check.column, *check.unique, *check.arguments} - {"", *columns}) for check in checks}
+        there = [check for check in checks if not lacking[check.name]]
+        add_functions(connection, there)
+        counts, figures = scan_rows(connection, there)
         verdicts: dict[str, dict[str, object]] = {
-            check.name: describe_measure(connection, check, figures[check.name]) if check.measure else describe_rows(check, count, int(str(figures[check.name])))
+            check.name: describe_measure(connection, check, figures[check.name]) if check.measure else describe_rows(check, counts[check.where], figures[check.name])
             for check in there}
-        for check in checks:
-            lacking = sorted({check.column, *check.unique} - {"", *columns})
-            if lacking:
-                verdicts[check.name] = {"failing": count, "share": 1.0, "passed": False, "detail": f"no column `{lacking[0]}`"}
+        verdicts |= {name: {"rows": counts[""], "failing": counts[""], "share": 1.0, "passed": False, "detail": f"no column `{missing[0]}`"}
+                     for name, missing in lacking.items() if missing}
         found = [find_failing(connection, check, key, cap) for check in there if not check.measure and figures[check.name]]
-    about = [{"check": c.name, "column": c.column, "severity": c.severity, "limit": c.limit} for c in checks]
-    results = [row | {"rows": count} | verdicts[str(row["check"])] for row in about]
-    listed = ["check", "column", "severity", "rows", "failing", "share", "limit", "passed", "detail"]
+    about = [{"check": c.name, "column": c.column, "severity": c.severity, "limit": c.limit, "rows": counts.get(c.where, 0), "rule": c.rule} for c in checks]
+    results = [row | verdicts[str(row["check"])] for row in about]
+    listed = ["check", "column", "severity", "rows", "failing", "share", "limit", "passed", "detail", "rule"]
     empty = pd.DataFrame({name: pd.Series(dtype="str") for name in ["check", "key", "column", "value"]})
     return CheckReport(pd.DataFrame(results, columns=listed), pd.concat([empty, *found], ignore_index=True))
 

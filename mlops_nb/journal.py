@@ -56,7 +56,10 @@ def record_decision(queue: str, item: str, value: Any, reason: str = "", person:
 # %% ../nbs/api/103_journal.ipynb #61d05e04
 @patient
 def read_decisions(queue: str, state: Path | None = None) -> Any:
-    """All decisions of a queue that were not taken back, as a DataFrame (columns COLUMNS, all text but `value`), oldest first."""
+    """All decisions of a queue that were not taken back, as a DataFrame (columns COLUMNS, all text but `value`), oldest first.
+
+    Where a value has a last day `until` (ISO text), there is one column more, `expired`: whether it is over, by the clock of UTC.
+    """
     import pandas as pd
 
     taken_back = sa.select(decisions.c.about).where(decisions.c.queue == queue, decisions.c.action == "undo")
@@ -64,7 +67,9 @@ def read_decisions(queue: str, state: Path | None = None) -> Any:
         decisions.c.queue == queue, sa.func.coalesce(decisions.c.action, "label") == "label", decisions.c.id.not_in(taken_back))
     with Store(state or find_project().state).reading() as connection:
         rows = [dict(row) for row in connection.execute(query.order_by(decisions.c.number)).mappings()]
-    return pd.DataFrame(rows, columns=COLUMNS)
+    ends = [str(row["value"]["until"]) if isinstance(row["value"], dict) and row["value"].get("until") else "" for row in rows]
+    made = pd.DataFrame(rows, columns=COLUMNS)
+    return made.assign(expired=[bool(end) and end < utc_now()[:10] for end in ends]) if any(ends) else made
 
 # %% ../nbs/api/103_journal.ipynb #38655075
 def mark_queue(queue: str, state: Path) -> str:

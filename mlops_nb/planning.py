@@ -28,7 +28,7 @@ from .memory import Memory
 from .selection import Request, Selection, select
 from .settings import Project
 from .sources import Sources
-from .store import Store, hash_json, patient
+from .store import Store, hash_json, patient, utc_now
 from .symbols import Trails
 from .tasks import Task
 
@@ -38,7 +38,7 @@ def keep_decisions(project: Project, queue: str, memory: Memory) -> str:
     def keep() -> str:
         return keep_value(project.state, read_decisions(queue, project.state)).hash
 
-    digits = memory.recall(f"journal {queue} {mark_queue(queue, project.state)}", keep)
+    digits = memory.recall(f"journal {queue} {utc_now()[:10]} {mark_queue(queue, project.state)}", keep)
     return digits if object_folder(project.state, digits).is_dir() else keep()
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import duckdb
 import pandas as pd
 
-from .checks import Check, explain_condition, opened_rows, quote_name, quote_value
+from .checks import Check, add_functions, explain_condition, opened_rows, quote_name, quote_value
 from .errors import UsageError
 
 # %% ../nbs/api/128_quarantine.ipynb #e8a4aeef
@@ -26,12 +26,14 @@ def tell_reasons(connection: duckdb.DuckDBPyConnection, checks: Sequence[Check])
     if not chosen:
         raise UsageError("no check puts rows aside", 'give some the severity="quarantine"')
     parts = []
+    add_functions(connection, chosen)
     for check in chosen:
         if check.measure:
             raise UsageError(f"check `{check.name}` is about the whole table and cannot put rows aside", "give it the severity fail or warn")
         explain_condition(connection, check)
-        alone = f"count(*) OVER (PARTITION BY {', '.join(map(quote_name, check.unique))}) = 1" if check.unique else check.condition
-        parts.append(f"CASE WHEN NOT ({alone}) THEN {quote_value(check.name)} END")
+        about = check.where or "true"
+        alone = f"count(*) FILTER (WHERE {about}) OVER (PARTITION BY {', '.join(map(quote_name, check.unique))}) = 1" if check.unique else check.condition
+        parts.append(f"CASE WHEN ({about}) AND NOT ({alone}) THEN {quote_value(check.name)} END")
     return f"SELECT *, concat_ws('; ', {', '.join(parts)}) AS reasons FROM rows"
 
 # %% ../nbs/api/128_quarantine.ipynb #522a51ab

@@ -18,27 +18,32 @@ import anywidget
 import pandas as pd
 import traitlets
 
-from .entity_desk import EntityDesk
+from .entity_desk import EntityDesk, RateDesk
 from .errors import MlopsError, UsageError
 from .mapping_desk import MappingDesk, make_cards, measure_mapping_progress, try_field
-from .reconciliation_steps import ENTITY_STEPS, MAPPING_STEPS
+from .reconciliation_steps import ENTITY_STEPS, MAPPING_STEPS, RATE_STEPS
 
 # %% ../nbs/api/409_reconciliation_widget.ipynb #c602d32c
-Desk = MappingDesk | EntityDesk
+Desk = MappingDesk | RateDesk
 
 
 def describe_desk(desk: Desk) -> dict[str, Any]:
     """What the browser is told of a desk once."""
     if isinstance(desk, EntityDesk):
         return {"title": "Which records are one, and which value holds?", "name": desk.name, "departments": list(desk.tables), "fields": [], "counted": "open pairs"}
+    if isinstance(desk, RateDesk):
+        return {"title": "Has a department drifted away?", "name": desk.name, "departments": [], "fields": [], "counted": "shares"}
     fields = [{name: row[name] for name in ("field", "type", "unit", "description")} for row in desk.schema.to_dict("records")]
     return {"title": "Which field is each column?", "name": desk.name, "departments": list(desk.departments), "fields": fields, "counted": "columns"}
 
 
 def measure_desk(desk: Desk) -> dict[str, Any]:
-    """How much is decided: `departments` with name, total, decided; of an entity desk the pairs that the scores leave open."""
+    """How much is decided: `departments` with name, total, decided; else open pairs, or shares that were accepted once."""
     if isinstance(desk, MappingDesk):
         return measure_mapping_progress(desk)
+    if not isinstance(desk, EntityDesk):
+        verdicts = desk.verdicts()
+        return {"departments": [{"name": "shares", "total": len(verdicts), "decided": int((verdicts["severity"] == "fail").sum())}]}
     asked = int((desk.scored["verdict"] == "uncertain").sum())
     return {"departments": [{"name": "pairs", "total": asked, "decided": asked - int((desk.pairs()["verdict"] == "uncertain").sum())}]}
 
@@ -51,7 +56,7 @@ class ReconciliationWidget(anywidget.AnyWidget):
     """Reconcile departments' tables in a cell: their columns, or the records of the same entities.
 
     `departments` are tables by name and `schema` the canonical schema (see `check_schema`), or a desk alone (`MappingDesk`,
-    `EntityDesk`); what else a MappingDesk takes (name, person, state, declared, zones) can be given besides.
+    `EntityDesk`, `RateDesk`); what else a MappingDesk takes (name, person, state, declared, zones) can be given besides.
     """
 
     _esm = "\n".join((SCRIPTS / name).read_text("utf-8") for name in ("outbox.js", "reconciliation.js"))
@@ -62,7 +67,7 @@ class ReconciliationWidget(anywidget.AnyWidget):
     progress = traitlets.Dict().tag(sync=True)
 
     def __init__(self, departments: Desk | Mapping[str, pd.DataFrame], schema: pd.DataFrame | None = None, **options: Any):
-        if isinstance(departments, MappingDesk | EntityDesk):
+        if isinstance(departments, MappingDesk | RateDesk):
             if schema is not None or options:
                 raise UsageError("the desk has its schema and options already", "give them where the desk is made")
             self.desk: Desk = departments
@@ -72,7 +77,7 @@ class ReconciliationWidget(anywidget.AnyWidget):
             self.desk = MappingDesk(departments, schema, **options)
         self.clerk = ThreadPoolExecutor(1, "reconciling")
         self.counting = threading.Lock()
-        self.steps = MAPPING_STEPS if isinstance(self.desk, MappingDesk) else ENTITY_STEPS
+        self.steps = MAPPING_STEPS if isinstance(self.desk, MappingDesk) else ENTITY_STEPS if isinstance(self.desk, EntityDesk) else RATE_STEPS
         place = f"{Path(self.desk.state).resolve()} {self.desk.name} {self.desk.person}"
         super().__init__(about=describe_desk(self.desk) | {"steps": [{"name": name, "title": step.title} for name, step in self.steps.items()]},
                          person=self.desk.person, storage=place, progress=measure_desk(self.desk))
@@ -110,7 +115,7 @@ def list_history(desk: Desk) -> list[dict[str, str]]:
     if isinstance(desk, MappingDesk):
         said = desk.decisions().assign(what="")
     else:
-        said = pd.concat([desk.said(what).assign(what=what) for what in ("values", "rates")]).sort_values("recorded_at", kind="stable")
+        said = pd.concat([desk.said(what).assign(what=what) for what in desk.lists]).sort_values("recorded_at", kind="stable")
     return [{"event": row["id"], "item": row["item"], "what": row["what"]} for row in said[said["person"] == desk.person].to_dict("records")]
 
 
@@ -155,7 +160,7 @@ def store_decisions(widget: ReconciliationWidget, message: Mapping[str, Any]) ->
     if isinstance(widget.desk, MappingDesk):
         store_mapping(widget, widget.desk, message["events"])
     else:
-        for what in ("values", "rates"):
+        for what in widget.desk.lists:
             tell_stored(widget, *widget.desk.record(what, [{name: one for name, one in event.items() if name != "what"} for event in message["events"] if event["what"] == what]))
     widget.count()
 

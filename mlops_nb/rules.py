@@ -4,16 +4,21 @@
 
 # %% auto #0
 __all__ = ['KINDS', 'require_type', 'require_length', 'require_reference', 'require_fresh', 'cut_reference', 'require_similar',
-           'make_rule', 'read_rules']
+           'require_function', 'limit_check', 'slice_checks', 'make_rule', 'read_rules']
 
 # %% ../nbs/api/129_rules.ipynb #9cce0b70
-from collections.abc import Callable, Iterable
+import hashlib
+import inspect
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from mlops_nb.checks import (
     Check, Severity, quote_name, quote_value, require_condition, require_measure, require_pattern, require_present,
@@ -35,13 +40,17 @@ def require_length(column: str, low: int, high: int, limit: float = 0.0, severit
     return Check(f"{column} has {low} to {high} characters", f"length({quote_name(column)}) BETWEEN {int(low)} AND {int(high)}", column, severity, limit)
 
 
-def require_reference(column: str, values: Iterable[object], limit: float = 0.0, severity: Severity = "fail") -> Check:
-    """Each value of `column` is a key of another table, whose keys are `values`."""
+def require_reference(column: str, values: Iterable[object] | Path | str, limit: float = 0.0, severity: Severity = "fail", key: str = "") -> Check:
+    """Each value of `column` is a key of another table, whose keys are `values`; or the column `key` (default: the same name) of a parquet file."""
+    name = f"{column} is known elsewhere"
+    if isinstance(values, str | Path):
+        other = quote_name(key or column)
+        return Check(name, f"{quote_name(column)} IN (SELECT {other} FROM read_parquet({quote_value(values)}) WHERE {other} IS NOT NULL)", column, severity, limit)
     known = pd.Series(list(values)).dropna().unique()
     if not len(known):
         raise UsageError(f"`{column}` refers to a table without keys", "give the values of the other table's key")
     check = require_values(column, known, limit, severity)
-    return Check(f"{column} is known elsewhere", check.condition, column, severity, limit)
+    return Check(name, check.condition, column, severity, limit)
 
 # %% ../nbs/api/129_rules.ipynb #7ff2783f
 def require_fresh(column: str, hours: float, severity: Severity = "fail", now: str = "") -> Check:
@@ -65,8 +74,13 @@ def cut_reference(reference: pd.Series, parts: int, name: str) -> dict[str, floa
     return {f"{name}::VARCHAR = {quote_value(value)}": float(share) for value, share in shares.items()} | others
 
 
-def require_similar(column: str, reference: pd.Series, limit: float = 0.2, severity: Severity = "warn", parts: int = 10) -> Check:
-    """`column` is distributed as the `reference`: a population stability index of at most `limit`. Raises `UsageError` for an empty one."""
+def require_similar(column: str, reference: pd.Series | Path | str, limit: float = 0.2, severity: Severity = "warn", parts: int = 10) -> Check:
+    """`column` is distributed as the `reference`: a population stability index of at most `limit`.
+
+    The reference is the column as it was, or a parquet file that has it. Raises `UsageError` for an empty one.
+    """
+    if isinstance(reference, str | Path):
+        reference = pd.read_parquet(reference, columns=[column])[column]
     if reference.dropna().empty:
         raise UsageError(f"the reference of `{column}` has no value", "give the column as it was when it was accepted")
     name, terms = quote_name(column), []
@@ -76,10 +90,49 @@ def require_similar(column: str, reference: pd.Series, limit: float = 0.2, sever
         terms.append(f"({now} - {then!r}) * ln({now} / {then!r})")
     return Check(f"{column} is distributed as before", f"value <= {float(limit)!r}", column, severity, measure=" + ".join(terms))
 
+# %% ../nbs/api/129_rules.ipynb #eebdb00b
+def require_function(name: str, function: Callable[..., Any] | str, columns: Sequence[str], limit: float = 0.0, severity: Severity = "fail") -> Check:
+    """`function` of the `columns` (as pandas Series of the same length) says for each row whether it is good; a text is `package.module:function`.
+
+    Raises `UsageError` for a name that leads to no function. What the function itself raises is told with the check's name.
+    """
+    try:
+        called = resolve_name(function) if isinstance(function, str) else function
+        if not callable(called):
+            raise TypeError("it cannot be called")
+    except (ImportError, AttributeError, ValueError, TypeError) as error:
+        raise UsageError(f"check `{name}`: `{function}` is no function: {error}", "name it as package.module:function") from None
+
+    def judge(*arrays: Any) -> Any:
+        told = pd.Series(called(*(array.to_pandas() for array in arrays)))
+        return pa.array(told.astype("boolean"), pa.bool_())
+
+    given = [inspect.Parameter(f"column_{number}", inspect.Parameter.POSITIONAL_ONLY) for number in range(len(columns))]
+    judge.__signature__ = inspect.Signature(given)  # type: ignore[attr-defined]  # DuckDB counts the parameters
+    try:
+        mark = hashlib.sha256(inspect.getsource(called).encode()).hexdigest()[:8]
+    except (OSError, TypeError):
+        mark = "without source"
+    condition = f"{quote_name(name)}({', '.join(map(quote_name, columns))}) /* {mark} */"
+    return Check(name, condition, columns[0], severity, limit, function=judge, arguments=tuple(columns))
+
+
+def limit_check(check: Check, where: str) -> Check:
+    """The check, only for the rows for which the SQL `where` is true; its limit is a share of these."""
+    both = f"({check.where}) AND ({where})" if check.where else where
+    return replace(check, name=f"{check.name} where {where}", where=both, condition=check.condition.replace(quote_name(check.name), quote_name(f"{check.name} where {where}"), 1) if check.function else check.condition)
+
+
+def slice_checks(checks: Iterable[Check], column: str, values: Iterable[object]) -> list[Check]:
+    """Each check for each slice of the table, that is for the rows with one of the `values` in `column`."""
+    slices = [f"{quote_name(column)} = {quote_value(value)}" for value in values]
+    return [limit_check(check, where) for check in checks for where in slices]
+
 # %% ../nbs/api/129_rules.ipynb #d8bccd0a
 KINDS: dict[str, Callable[..., Check]] = {
     "present": require_present, "range": require_range, "values": require_values, "pattern": require_pattern, "unique": require_unique,
     "condition": require_condition, "measure": require_measure, "type": require_type, "length": require_length, "fresh": require_fresh,
+    "reference": require_reference, "similar": require_similar, "function": require_function,
 }
 
 
@@ -91,7 +144,10 @@ def make_rule(rule: Any, where: str) -> Check:
     if kind not in KINDS:
         raise UsageError(f"{where}: no kind of rule `{kind}`", did_you_mean(str(kind), list(KINDS)))
     try:
-        return KINDS[kind](**given)
+        about = given.pop("where", "") if isinstance(given, dict) else ""
+        return limit_check(KINDS[kind](**given), about) if about else KINDS[kind](**given)
+    except (OSError, KeyError) as error:
+        raise UsageError(f"{where}: {error}", "name a parquet file that has the column") from None
     except TypeError as error:
         raise UsageError(f"{where}: {str(error).replace(KINDS[kind].__name__ + '()', kind)}", "give the arguments by name, as the functions of this notebook have them") from None
 

@@ -6,7 +6,8 @@
 __all__ = []
 
 # %% ../nbs/api/410_widgets.ipynb #841ae72e
-from .entity_desk import EntityDesk
+from .data_validation_widget import DataValidationWidget
+from .entity_desk import EntityDesk, RateDesk
 from .label_queue import LabelQueue
 from .label_tasks import LabelTask
 from .labeling_widget import LabelingWidget
@@ -14,5 +15,6 @@ from .mapping_desk import MappingDesk
 from .profile_view import ProfileView
 from .reconciliation_steps import ask_pairs
 from .reconciliation_widget import ReconciliationWidget
+from .validation_desk import ValidationDesk
 
-__all__ = ["EntityDesk", "LabelQueue", "LabelTask", "LabelingWidget", "MappingDesk", "ProfileView", "ReconciliationWidget", "ask_pairs"]
+__all__ = ["DataValidationWidget", "EntityDesk", "LabelQueue", "LabelTask", "LabelingWidget", "MappingDesk", "ProfileView", "RateDesk", "ReconciliationWidget", "ValidationDesk", "ask_pairs"]

@@ -10,6 +10,7 @@ import pytest
 from projects import Answer, Project
 
 from mlops_nb.content import read_value
+from mlops_nb.entity_desk import accept_rates
 
 ROOT = Path(__file__).parent.parent
 STAGES = ["collection", "ingestion", "curation", "labeling", "data_validation", "preparation", "training", "evaluation",
@@ -89,6 +90,22 @@ def test_a_gate_refuses_a_model_that_needs_too_much_memory(flights):
     statuses = flights.statuses()
     assert statuses["system_validation"] == "refused" and statuses["deployment"] == "skipped"
     assert "memory" in said
+
+
+def test_a_department_that_drifts_away_is_refused_by_name(flights, tmp_path):
+    """Shares of flights without a partner, accepted once; then the fleet registry delivers half of its table."""
+    flights.run("curation", *SAMPLE)
+    assert not flights.load("curation.agreement")["passed"].any(), "nobody has accepted any yet: warnings"
+    unmatched = flights.load("curation.unmatched")
+    assert accept_rates("departments_rates", unmatched, "known", person="Lee", state=flights.state) == 4
+    flights.run("curation", *SAMPLE)
+    assert flights.load("curation.agreement")["passed"].all()
+    half = tmp_path / "planes.parquet"
+    flights.load("ingestion.planes").iloc[::2].to_parquet(half)
+    said = flights.run("training", *SAMPLE, "-p", f"curation.planes=file:{half}", code=4)
+    assert flights.statuses()["curation"] == "refused" and flights.statuses()["training"] == "skipped"
+    assert "flight operations and fleet registry (planes) agree on tailnum" in said and "accepted were" in said
+    assert "weather bureau" not in said
 
 
 @pytest.fixture

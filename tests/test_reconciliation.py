@@ -315,7 +315,7 @@ def test_the_flights_project_is_mapped_in_its_notebook(make_project: MakeProject
     (desk.root / "settings.ini").unlink()
     assert desk.call("new", "flights", "--template", "flights").code == 0
     project = make_project("desk/flights")
-    project.run("ingestion", "--sample", "0.02")
+    project.run("curation", "--sample", "0.02")
     with open_lab(project, tmp_path / "lab") as address:
         context = browser.new_context(viewport={"width": 1100, "height": 900})
         page = open_notebook(context, address, "nbs/apps/reconciliation.ipynb")
@@ -325,7 +325,11 @@ def test_the_flights_project_is_mapped_in_its_notebook(make_project: MakeProject
         cells = page.evaluate(CELLS)
         page.click('.mlops-column[data-item="flights · carrier"] .mlops-accept')
         page.wait_for_selector(f"{BOARD} .mlops-state:has-text('1 of')")
+        page.click(".mlops-drawn tr:has-text('fleet registry') button[data-post]")
+        page.wait_for_selector(f"{BOARD} .mlops-state:has-text('1 of 4 shares')")
         context.close()
     assert [one["errors"] for one in cells] == [[]] * len(cells)
     row = project.query("SELECT item, value FROM decisions WHERE queue = 'mapping'")[0]
+    told = project.query("SELECT item FROM decisions WHERE queue = 'departments_rates'")
+    assert [one["item"] for one in told] == ["flight operations · fleet registry (planes) · tailnum"]
     assert row["item"] == "flights · carrier" and json.loads(row["value"])["field"] == "airline_code"
