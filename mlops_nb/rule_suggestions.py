@@ -7,6 +7,7 @@ __all__ = ['Suggestion', 'SUGGESTED', 'SAYS', 'suggest_range', 'suggest_text', '
            'build_rules', 'replay_suggestions', 'take_rules']
 
 # %% ../nbs/api/270_rule_suggestions.ipynb #fbe6e560
+import math
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -25,9 +26,11 @@ def suggest_range(values: pd.Series, slack: float) -> Suggestion:
     """The range of numbers, widened by `slack` times its width."""
     low, high = float(values.min()), float(values.max())
     margin = slack * (high - low)
-    below = low - margin if low < 0 else max(low - margin, 0.0)
+    below, above = low - margin if low < 0 else max(low - margin, 0.0), high + margin
+    whole = pd.api.types.is_integer_dtype(values.dtype)
+    ends: dict[str, Any] = {"low": math.floor(below), "high": math.ceil(above)} if whole else {"low": float(f"{below:.6g}"), "high": float(f"{above:.6g}")}
     reason = f"in {len(values):,} values it lay between {low:,.6g} and {high:,.6g}; widened by {slack:.0%}" + (", not below 0" if low - margin < 0 <= low else "")
-    return "range", {"low": float(f"{below:.6g}"), "high": float(f"{high + margin:.6g}")}, reason
+    return "range", ends, reason
 
 
 def suggest_text(values: pd.Series, categories: int) -> Suggestion:

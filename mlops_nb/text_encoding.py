@@ -100,8 +100,10 @@ def find_encoding(path: Path, name: str) -> str:
                     return encoding
         file.seek(0)
         lines = sample_foreign(file).splitlines(keepends=True)
+    if not lines:
+        return "ascii"
     as_utf8 = sum(decodes(line, "utf-8") for line in lines)
-    if 2 * as_utf8 >= len(lines):  # also where there is none
+    if 2 * as_utf8 >= len(lines):
         return "utf-8"
     others = b"".join(line for line in lines if not decodes(line, "utf-8"))
     if korean_share(others) > 0.6 and 10 * sum(decodes(line, "cp949") for line in lines) >= 9 * (len(lines) - as_utf8):
@@ -169,6 +171,10 @@ def as_utf8(path: Path, scratch: Path, name: str, encoding: str = "", even_lines
     except LookupError:
         raise UsageError(f"{name}: `{found}` is no encoding", "utf-8, cp949, utf-16, cp1252 and many more are") from None
     aside: list[Complaint] = []
+    if known == "ascii" and not encoding:  # then the whole file was looked at
+        found = known = "utf-8"
+        if not even_lines:
+            return Utf8File(path, found)
     with path.open("rb") as file:
         if known == "utf-8" and not even_lines and is_utf8(file):
             return Utf8File(path, found)
