@@ -58,6 +58,7 @@ bench: setup
 	$(BIN)/python benchmarks/distribution.py --save $(BENCH)
 	$(BIN)/python benchmarks/labeling.py --save $(BENCH)
 	$(BIN)/python benchmarks/matching.py --save $(BENCH)
+	$(BIN)/python benchmarks/ingestion.py --save $(BENCH)
 	$(BIN)/python benchmarks/validation.py --save $(BENCH)
 	$(BIN)/python benchmarks/profiling.py --save $(BENCH)
 	$(BIN)/python benchmarks/table.py
