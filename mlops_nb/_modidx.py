@@ -434,6 +434,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                              'mlops_nb.curation_decisions.find_collisions': ( 'api/curation_decisions.html#find_collisions',
                                                                                               'mlops_nb/curation_decisions.py'),
                                              'mlops_nb.curation_decisions.mark_rows': ( 'api/curation_decisions.html#mark_rows',
+                                                                                        'mlops_nb/curation_decisions.py'),
+                                             'mlops_nb.curation_decisions.name_rows': ( 'api/curation_decisions.html#name_rows',
                                                                                         'mlops_nb/curation_decisions.py')},
             'mlops_nb.curation_desk': { 'mlops_nb.curation_desk.CurationDesk': ( 'api/curation_desk.html#curationdesk',
                                                                                  'mlops_nb/curation_desk.py'),

@@ -92,22 +92,6 @@ def test_a_gate_refuses_a_model_that_needs_too_much_memory(flights):
     assert "memory" in said
 
 
-def test_a_department_that_drifts_away_is_refused_by_name(flights, tmp_path):
-    """Shares of flights without a partner, accepted once; then the fleet registry delivers half of its table."""
-    flights.run("curation", *SAMPLE)
-    assert not flights.load("curation.agreement")["passed"].any(), "nobody has accepted any yet: warnings"
-    unmatched = flights.load("curation.unmatched")
-    assert accept_rates("departments_rates", unmatched, "known", person="Lee", state=flights.state) == 4
-    flights.run("curation", *SAMPLE)
-    assert flights.load("curation.agreement")["passed"].all()
-    half = tmp_path / "planes.parquet"
-    flights.load("ingestion.planes").iloc[::2].to_parquet(half)
-    said = flights.run("training", *SAMPLE, "-p", f"curation.planes=file:{half}", code=4)
-    assert flights.statuses()["curation"] == "refused" and flights.statuses()["training"] == "skipped"
-    assert "flight operations and fleet registry (planes) agree on tailnum" in said and "accepted were" in said
-    assert "weather bureau" not in said
-
-
 @pytest.fixture
 def undecided(tmp_path) -> str:
     """A parameter: the decisions that ship, but none on cancelled flights."""
@@ -202,3 +186,19 @@ def test_every_stage_runs_unchanged_under_stock_papermill(by_hand, number, tmp_p
 def test_no_process_is_left(flights, by_hand):
     flights.wait_until_quiet()
     by_hand.wait_until_quiet()
+
+
+def test_a_department_that_drifts_away_is_refused_by_name(flights, tmp_path):
+    """Shares of flights without a partner, accepted once; then the fleet registry delivers half of its table."""
+    flights.run("curation", *SAMPLE)
+    assert not flights.load("curation.agreement")["passed"].any(), "nobody has accepted any yet: warnings"
+    unmatched = flights.load("curation.unmatched")
+    assert accept_rates("departments_rates", unmatched, "known", person="Lee", state=flights.state) == 4
+    flights.run("curation", *SAMPLE)
+    assert flights.load("curation.agreement")["passed"].all()
+    half = tmp_path / "planes.parquet"
+    flights.load("ingestion.planes").iloc[::2].to_parquet(half)
+    said = flights.run("training", *SAMPLE, "-p", f"curation.planes=file:{half}", code=4)
+    assert flights.statuses()["curation"] == "refused" and flights.statuses()["training"] == "skipped"
+    assert "flight operations and fleet registry (planes) agree on tailnum" in said and "accepted were" in said
+    assert "weather bureau" not in said
