@@ -89,7 +89,7 @@ def korean_share(raw: bytes) -> float:
 
 
 def find_encoding(path: Path, name: str) -> str:
-    """The encoding of most lines of a text file. Raises `UsageError` where nothing is likely."""
+    """The encoding of most lines of a text file; `ascii` where every byte is. Raises `UsageError` where nothing is likely."""
     with path.open("rb") as file:
         head = file.read(4096)
         if mark := next((encoding for mark, encoding in MARKS if head.startswith(mark)), ""):
@@ -171,10 +171,8 @@ def as_utf8(path: Path, scratch: Path, name: str, encoding: str = "", even_lines
     except LookupError:
         raise UsageError(f"{name}: `{found}` is no encoding", "utf-8, cp949, utf-16, cp1252 and many more are") from None
     aside: list[Complaint] = []
-    if known == "ascii" and not encoding:  # then the whole file was looked at
-        found = known = "utf-8"
-        if not even_lines:
-            return Utf8File(path, found)
+    if known == "ascii" and not encoding and not even_lines:  # the whole file was looked at
+        return Utf8File(path, "utf-8")
     with path.open("rb") as file:
         if known == "utf-8" and not even_lines and is_utf8(file):
             return Utf8File(path, found)
