@@ -87,7 +87,7 @@ def korean_share(raw: bytes) -> float:
     pairs = PAIRS.findall(raw)
     return sum(0xB0 <= pair[0] <= 0xC8 and pair[1] > 0xA0 for pair in pairs) / len(pairs) if pairs else 0.0
 
-
+# %% ../nbs/api/141_text_encoding.ipynb #848e610d
 def find_encoding(path: Path, name: str) -> str:
     """The encoding of most lines of a text file; `ascii` where every byte is. Raises `UsageError` where nothing is likely."""
     with path.open("rb") as file:
