@@ -21,7 +21,7 @@ from .label_queue import LabelQueue
 from .label_tasks import LabelTask
 from .mapping_desk import MappingDesk
 from .mapping_proposal import show_plain
-from .mismatches import CONTRADICTIONS, count_contradictions, count_entities, rate_contradictions
+from .mismatches import CONTRADICTIONS, KINDS, count_contradictions, count_entities, rate_contradictions
 from .record_clusters import name_pairs
 from .survivorship import list_candidates
 
@@ -94,7 +94,10 @@ def show_comparison(desk: EntityDesk) -> str:
     comparison = desk.comparison()
     wrong = comparison[comparison["kind"].isin(CONTRADICTIONS)].sort_values("records", ascending=False).head(15)
     listed = wrong.assign(share=wrong["share"].map("{:.1%}".format))[["here", "there", "field", "kind", "records", "share", "example_here", "example_there"]]
-    return ("<p>Where they contradict each other</p>" + show_matrix(rate_contradictions(comparison)) + "<p>How</p>" + show_frame(listed))
+    kinds = comparison.pivot(index=["here", "there", "field"], columns="kind", values="share")[[kind for kind in KINDS if kind in set(comparison["kind"])]]
+    shares = kinds.map(lambda share: "" if pd.isna(share) else f"{share:.1%}").reset_index()
+    return ("<p>Where they contradict each other</p>" + show_matrix(rate_contradictions(comparison)) + "<p>How</p>" + show_frame(listed)
+            + "<p>All that they say, by kind</p>" + show_frame(shares))
 
 # %% ../nbs/api/405_reconciliation_steps.ipynb #8069804a
 CONTESTED = 25
