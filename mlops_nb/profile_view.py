@@ -7,17 +7,16 @@ __all__ = ['draw_rows', 'ProfileView']
 
 # %% ../nbs/api/407_profile_view.ipynb #995e6e97
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from html import escape
 from pathlib import Path
 from typing import Any
 
-import anywidget
 import pandas as pd
 import traitlets
 
+from .boards import Board, join_files
 from .errors import MlopsError
-from .profile_page import LOOKS, show_safely
+from .profile_page import show_safely
 from .profile_rows import find_rows, write_condition
 from .table_profile import TableProfile, profile_rows
 
@@ -31,27 +30,20 @@ def draw_rows(found: pd.DataFrame, said: str, condition: str, cap: int) -> str:
             f'<code>{escape(condition[:500])}</code><div class="scroll" tabindex="0"><table><tr>{heads}{lines}</table></div>')
 
 # %% ../nbs/api/407_profile_view.ipynb #5fd05308
-class ProfileView(anywidget.AnyWidget):
+class ProfileView(Board):
     """The profile of a DataFrame, or of parquet files by their path, whose bars can be clicked.
 
     `profile` is made here where none is given; `target` is then the column to be predicted. `cap` rows are shown at most.
     """
 
-    _esm = LOOKS.with_name("profile.js").read_text("utf-8")
-    _css = LOOKS.read_text("utf-8")
+    _esm = join_files("profile.js")
+    _css = join_files("profile.css")
     page = traitlets.Unicode().tag(sync=True)
 
     def __init__(self, rows: pd.DataFrame | Path | str, profile: TableProfile | None = None, target: str = "", title: str = "", cap: int = 50):
         self.rows, self.cap = rows, cap
         self.profile = profile or profile_rows(rows, target, title=title)
-        self.reader = ThreadPoolExecutor(1, "profile")
         super().__init__(page=self.profile.to_html(looks=False))
-        self.on_msg(self.hear)
-
-    def hear(self, _widget: Any, message: Mapping[str, Any], _buffers: Any) -> None:
-        """The browser asks for the rows behind a bar: they are read on the reader's thread."""
-        if message.get("type") == "rows":
-            self.reader.submit(self.answer, message)
 
     def answer(self, message: Mapping[str, Any]) -> None:
         """Send the rows behind a bar, or why there are none."""
@@ -64,3 +56,7 @@ class ProfileView(anywidget.AnyWidget):
             reason = str(error) if isinstance(error, MlopsError) else f"{type(error).__name__}: {error}"
             html = f'<header><b class="bad-text">{escape(reason[:500])}</b><button class="shut" type="button" aria-label="close">✕</button></header>'
         self.send({"type": "rows", "html": html, "rows": rows, "asked": message.get("asked")})
+
+
+ProfileView.answering = {"rows": lambda view, message: view.later(lambda: view.answer(message))}
+
