@@ -253,19 +253,9 @@ class ValidationBoard {
     this.help = element("div", "mlops-help", "", { hidden: true });
     this.root.append(head, this.banner, this.list, this.commands, this.state, this.help);
     el.append(this.root);
-    const table = element("table");
-    table.append(...Object.entries(WAYS).map(([way, keys]) => {
-      const row = element("tr");
-      row.append(element("td"), element("td", "", EXPLAINED[way]));
-      row.firstChild.append(element("kbd", "", keys.map(key => ({ ArrowUp: "↑", ArrowDown: "↓" })[key] ?? shown(key)).join("  ")));
-      return row;
-    }));
-    this.help.append(element("strong", "", "Keys"), table);
+    this.help.append(...listKeys(Object.entries(WAYS).map(([way, keys]) => [keys.map(shown).join("  "), EXPLAINED[way]])));
     for (const [way, text] of [["undo", "undo"], ["assist", "help"]]) {
-      const button = element("button", `mlops-command mlops-${way}`, "", { type: "button", tabIndex: -1 });
-      button.append(element("span", "", text), element("kbd", "", shown(WAYS[way][0])));
-      button.onclick = () => { this[way](); this.hold(); };
-      this.commands.append(button);
+      this.commands.append(makeButton(`mlops-command mlops-${way}`, text, WAYS[way][0], () => { this[way](); this.hold(); }));
     }
   }
 
@@ -297,9 +287,7 @@ class ValidationBoard {
     this.root.dataset.item = this.card?.check ?? "";
     const one = this.list.children[this.place];
     if (!one) return;
-    const list = this.list.getBoundingClientRect(), box = one.getBoundingClientRect(); // scrollIntoView would move the notebook as well
-    if (box.top < list.top || box.height > list.height) this.list.scrollTop -= list.top - box.top + 4;
-    else if (box.bottom > list.bottom) this.list.scrollTop += box.bottom - list.bottom + 4;
+    scrollWithin(this.list, one);
   }
 
   makeCard(card, at) {
@@ -334,10 +322,7 @@ class ValidationBoard {
     const buttons = element("div", "mlops-labels");
     for (const [way, text] of Object.entries(BUTTONS)) {
       if (this.lacks(way) && !(way === "fix" && this.about.table && this.shown?.rows.length)) continue;
-      const button = element("button", `mlops-do mlops-${way}`, "", { type: "button", tabIndex: -1 });
-      button.append(element("span", "", text), element("kbd", "", WAYS[way][0]));
-      button.onclick = () => { this[way](); if (!this.form) this.hold(); };
-      buttons.append(button);
+      buttons.append(makeButton(`mlops-do mlops-${way}`, text, WAYS[way][0], () => { this[way](); if (!this.form) this.hold(); }));
     }
     made.append(this.form ? this.makeForm(card) : buttons);
     return made;
@@ -392,26 +377,15 @@ class ValidationBoard {
     if (way === "waive") reason.dataset.first = "";
     for (const [name, value] of Object.entries(this.draft)) made.querySelector(`[name=${name}]`).value = value;
     const buttons = element("div", "mlops-labels");
-    for (const [name, text, key] of [["submit", DONE[way], "Enter"], ["cancel", "cancel", "Esc"]]) {
-      const button = element("button", `mlops-${name}`, "", { type: "button", tabIndex: 0 });
-      button.append(element("span", "", text), element("kbd", "", shown(key)));
-      button.onclick = () => this[name]();
-      buttons.append(button);
-    }
+    for (const [name, text, key] of [["submit", DONE[way], "Enter"], ["cancel", "cancel", "Esc"]])
+      buttons.append(makeButton(`mlops-${name}`, text, key, () => this[name](), { tabIndex: 0 }));
     made.append(buttons);
     return made;
   }
 
   drawState() {
     if (!this.root) return;
-    const { pending, failure, waited } = this.outbox;
-    const count = `${pending.size} decision${pending.size === 1 ? " is" : "s are"}`;
-    const lost = pending.size && (failure || waited > LOST);
-    const bad = lost ? `${count} not stored: ${failure || "the kernel does not answer"}. They are kept in this browser and sent again.` : this.notice;
-    this.banner.hidden = !bad;
-    this.banner.textContent = bad;
-    this.banner.classList.toggle("mlops-red", Boolean(lost) || (Boolean(this.notice) && Boolean(this.bad)));
-    this.root.dataset.pending = pending.size;
+    const said = showPending(this, "decision");
     const counts = Object.groupBy(this.cards, card => card.status);
     const words = ["failed", "warning", "put aside", "waived", "passed"].filter(word => counts[word]);
     this.bar.replaceChildren(...words.map(word => {
@@ -421,8 +395,7 @@ class ValidationBoard {
       return part;
     }));
     const gate = !this.cards.length ? "" : counts.failed ? ` · the gate refuses: ${counts.failed.length} failed` : " · the gate is open";
-    this.state.textContent = `${pending.size ? `${pending.size} pending` : "all stored"}${gate}`;
-    this.state.classList.toggle("mlops-waiting", pending.size > 0);
+    this.state.textContent = `${said}${gate}`;
   }
 }
 

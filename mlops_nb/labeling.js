@@ -415,10 +415,8 @@ class Board {
     names.assist = "help";
     for (const [command, text] of Object.entries(names)) {
       const keys = this.task.commands[command] ?? [];
-      const button = element("button", `mlops-command mlops-${command}`, "", { type: "button", tabIndex: -1 });
-      button.append(element("span", "", text), element("kbd", "", shown(keys[0] ?? "")));
-      button.onclick = () => { this[command](); if (command !== "write") this.root.focus({ preventScroll: true }); };
-      this.commands.append(button);
+      const press = () => { this[command](); if (command !== "write") this.root.focus({ preventScroll: true }); };
+      this.commands.append(makeButton(`mlops-command mlops-${command}`, text, keys[0] ?? "", press));
     }
   }
 
@@ -427,14 +425,7 @@ class Board {
       ...Object.entries(this.task.commands).map(([name, keys]) => [keys.map(shown).join("  "), this.task.explained[name]])];
     if (this.task.answer === "spans") rows.push(["← →", "another word"], ["⇧ ← →", "more words, or fewer"], ["[ ]", "one character less, or more"], ["Delete", "unmark"]);
     if (this.task.answer === "boxes") rows.push(["← ↑ → ↓", "move the box"], ["⇧ and these", "its size"], ["[ ]", "another box"], ["Delete", "remove it"]);
-    const table = element("table");
-    table.append(...rows.map(([key, text]) => {
-      const row = element("tr");
-      row.append(element("td"), element("td", "", text));
-      row.firstChild.append(element("kbd", "", key));
-      return row;
-    }));
-    this.help.append(element("strong", "", "Keys"), table);
+    this.help.append(...listKeys(rows));
   }
 
   assist() { this.help.hidden = !this.help.hidden; }
@@ -497,19 +488,10 @@ class Board {
   }
 
   drawState() {
-    const { pending, failure, waited } = this.outbox, item = this.items[this.place];
-    const count = `${pending.size} answer${pending.size === 1 ? " is" : "s are"}`;
-    const lost = pending.size && (failure || waited > LOST);
-    const bad = lost ? `${count} not stored: ${failure || "the kernel does not answer"}. They are kept in this browser and sent again.` : this.notice;
-    this.banner.hidden = !bad;
-    this.banner.textContent = bad;
-    this.banner.classList.toggle("mlops-red", Boolean(lost) || (Boolean(this.notice) && Boolean(this.bad)));
-    this.state.dataset.pending = pending.size;
-    this.root.dataset.pending = pending.size;
-    const said = [pending.size ? `${pending.size} pending` : "all stored", item?.answered ? `answered: ${item.action === "label" ? describe(item.value) : item.action}` : "",
+    const item = this.items[this.place];
+    const said = [showPending(this, "answer"), item?.answered ? `answered: ${item.action === "label" ? describe(item.value) : item.action}` : "",
       item?.flagged ? "flagged" : "", item?.note ? `note: ${item.note}` : "", item?.standing && item.standing !== "current" ? `an earlier answer is ${item.standing}` : ""];
     this.state.textContent = said.filter(Boolean).join(" · ");
-    this.state.classList.toggle("mlops-waiting", pending.size > 0);
   }
 
   drawProgress() {

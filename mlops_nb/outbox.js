@@ -1,4 +1,4 @@
-// What the widgets of mlops_nb share in the browser: elements, ids, and the outbox of events that the kernel has to acknowledge.
+// What the widgets of mlops_nb share in the browser: elements, ids, buttons, and the outbox of events that the kernel has to acknowledge.
 //
 // An event gets its id here and is sent until the kernel says that it is stored. Until then it stands in `pending`, and in the
 // browser's storage, so that it outlives the kernel, the server and the tab. What one does next never waits for any of this.
@@ -19,7 +19,43 @@ const element = (kind, className = "", text = "", more = {}) => {
   return made;
 };
 
-const shown = key => ({ Backspace: "⌫", ArrowLeft: "←", ArrowRight: "→", Enter: "⏎" })[key] ?? key;
+const shown = key => ({ Backspace: "⌫", ArrowLeft: "←", ArrowRight: "→", ArrowUp: "↑", ArrowDown: "↓", Enter: "⏎" })[key] ?? key;
+
+const makeButton = (name, text, key, press, more = {}) => {
+  const button = element("button", name, "", { type: "button", tabIndex: -1, onclick: press, ...more });
+  button.append(element("span", "", text), element("kbd", "", shown(key)));
+  return button;
+};
+
+const listKeys = rows => { // the help: keys, and what each does
+  const table = element("table");
+  table.append(...rows.map(([keys, explained]) => {
+    const row = element("tr");
+    row.append(element("td"), element("td", "", explained));
+    row.firstChild.append(element("kbd", "", keys));
+    return row;
+  }));
+  return [element("strong", "", "Keys"), table];
+};
+
+const scrollWithin = (list, one) => { // scrollIntoView would move the notebook as well
+  const outer = list.getBoundingClientRect(), inner = one.getBoundingClientRect();
+  if (inner.top < outer.top || inner.height > outer.height) list.scrollTop -= outer.top - inner.top + 4;
+  else if (inner.bottom > outer.bottom) list.scrollTop += inner.bottom - outer.bottom + 4;
+};
+
+const showPending = (board, word) => { // the banner; gives what the line at the end says of events on their way
+  const { pending, failure, waited } = board.outbox;
+  const count = `${pending.size} ${word}${pending.size === 1 ? " is" : "s are"}`;
+  const lost = pending.size && (failure || waited > LOST);
+  const bad = lost ? `${count} not stored: ${failure || "the kernel does not answer"}. They are kept in this browser and sent again.` : board.notice;
+  board.banner.hidden = !bad;
+  board.banner.textContent = bad;
+  board.banner.classList.toggle("mlops-red", Boolean(lost) || (Boolean(board.notice) && Boolean(board.bad)));
+  board.root.dataset.pending = pending.size;
+  board.state.classList.toggle("mlops-waiting", pending.size > 0);
+  return pending.size ? `${pending.size} pending` : "all stored";
+};
 
 // -- what is on its way ------------------------------------------------------------------------------------------------
 

@@ -184,9 +184,7 @@ class MapStep {
     this.board.root.dataset.item = this.card?.item ?? "";
     const one = this.list.children[this.place];
     if (!scroll || !one) return;
-    const list = this.list.getBoundingClientRect(), box = one.getBoundingClientRect(); // scrollIntoView would move the notebook as well
-    if (box.top < list.top) this.list.scrollTop -= list.top - box.top + 4;
-    else if (box.bottom > list.bottom) this.list.scrollTop += box.bottom - list.bottom + 4;
+    scrollWithin(this.list, one);
   }
 
   makeCard(card) {
@@ -200,10 +198,8 @@ class MapStep {
     head.append(element("span", "mlops-status", card.status === "suggested" ? "" : SAID[card.status] + (card.person && card.status !== "tried" ? ` · ${card.person}` : "")));
     const buttons = element("div", "mlops-buttons");
     for (const [name, text] of [["accept", "accept"], ["reject", "no field"]]) {
-      const button = element("button", `mlops-${name}`, "", { type: "button", tabIndex: -1, disabled: name === "accept" && !card.field });
-      button.append(element("span", "", text), element("kbd", "", WAYS[name][0]));
-      button.onclick = () => { this[name](card); this.board.hold(); };
-      buttons.append(button);
+      const press = () => { this[name](card); this.board.hold(); };
+      buttons.append(makeButton(`mlops-${name}`, text, WAYS[name][0], press, { disabled: name === "accept" && !card.field }));
     }
     head.append(buttons);
     const why = element("div", "mlops-why", card.status === "suggested" ? card.reason : "");
@@ -424,23 +420,12 @@ class ReconciliationBoard {
     this.help = element("div", "mlops-help", "", { hidden: true });
     this.root.append(head, this.tabs, this.banner, this.stage, this.commands, this.state, this.help);
     el.append(this.root);
-    const rows = Object.entries(WAYS).map(([way, keys]) => {
-      const row = element("tr");
-      row.append(element("td"), element("td", "", EXPLAINED[way]));
-      row.firstChild.append(element("kbd", "", keys.map(key => ({ ArrowUp: "↑", ArrowDown: "↓" })[key] ?? shown(key)).join("  ")));
-      return row;
-    });
-    const table = element("table");
-    table.append(...rows);
-    this.help.append(element("strong", "", "Keys"), table);
+    this.help.append(...listKeys(Object.entries(WAYS).map(([way, keys]) => [keys.map(shown).join("  "), EXPLAINED[way]])));
     for (const [way, text] of [["undo", "undo"], ["change", "another field"], ["turn", "another unit"], ["assist", "help"]]) {
-      const button = element("button", `mlops-command mlops-${way}`, "", { type: "button", tabIndex: -1 });
-      button.append(element("span", "", text), element("kbd", "", shown(WAYS[way][0])));
-      button.onclick = () => {
+      this.commands.append(makeButton(`mlops-command mlops-${way}`, text, WAYS[way][0], () => {
         if (way === "assist") this.assist(); else this.step[way]?.();
         if (way === "undo" || way === "assist") this.hold();
-      };
-      this.commands.append(button);
+      }));
     }
     this.show(this.about.steps[0].name, false);
   }
@@ -463,19 +448,11 @@ class ReconciliationBoard {
 
   drawState() {
     if (!this.root) return;
-    const { pending, failure, waited } = this.outbox;
-    const count = `${pending.size} decision${pending.size === 1 ? " is" : "s are"}`;
-    const lost = pending.size && (failure || waited > LOST);
-    const bad = lost ? `${count} not stored: ${failure || "the kernel does not answer"}. They are kept in this browser and sent again.` : this.notice;
-    this.banner.hidden = !bad;
-    this.banner.textContent = bad;
-    this.banner.classList.toggle("mlops-red", Boolean(lost) || (Boolean(this.notice) && Boolean(this.bad)));
-    this.root.dataset.pending = pending.size;
+    const said = showPending(this, "decision");
     const told = this.model.get("progress")?.departments ?? [];
     const total = told.reduce((sum, one) => sum + one.total, 0), decided = told.reduce((sum, one) => sum + one.decided, 0);
     this.bar.firstChild.style.width = total ? `${100 * decided / total}%` : "0";
-    this.state.textContent = `${pending.size ? `${pending.size} pending` : "all stored"} · ${decided} of ${total} ${this.about.counted} decided`;
-    this.state.classList.toggle("mlops-waiting", pending.size > 0);
+    this.state.textContent = `${said} · ${decided} of ${total} ${this.about.counted} decided`;
   }
 }
 
