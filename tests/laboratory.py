@@ -93,3 +93,16 @@ def run_all(browser: Any, address: str, path: str, picture: Path) -> list[dict[s
         return page.evaluate(CELLS)
     finally:
         context.close()
+
+
+@contextmanager
+def open_app(project: Project, browser: Any, folder: Path, notebook: str) -> Iterator[Any]:
+    """A notebook that ships, in JupyterLab and run whole, no cell of which has failed: its page."""
+    with open_lab(project, folder) as address:
+        context = browser.new_context(viewport={"width": 1100, "height": 900})
+        page = open_notebook(context, address, notebook)
+        page.evaluate(RUN_ALL)
+        page.wait_for_function(ENDED)
+        assert [error for one in page.evaluate(CELLS) for error in one["errors"]] == []
+        yield page
+        context.close()

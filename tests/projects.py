@@ -244,6 +244,14 @@ class Project:
         return int(text)
 
 
+def make_flights(make_project: Callable[..., Project], name: str = "flights") -> Project:
+    """The flights example as a project of one's own, as `mlops-nb new` makes it."""
+    desk = make_project("desk")
+    (desk.root / "settings.ini").unlink()
+    assert desk.call("new", name, "--template", "flights").code == 0
+    return make_project(f"desk/{name}")
+
+
 def holding(name: str = "hold") -> str:
     """Source of a cell that stands still in the middle of its work as long as the project has a file `name`."""
     return f"""import os, pathlib, time

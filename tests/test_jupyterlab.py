@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from conftest import MakeProject
 from laboratory import browser, open_lab, run_all
-from projects import Project
+from projects import Project, make_flights
 
 __all__ = ["browser"]
 
@@ -14,10 +14,7 @@ __all__ = ["browser"]
 @pytest.fixture(scope="module")
 def lab(make_shared_project: MakeProject, browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """The flights example as a project of one's own, in JupyterLab; gives the project and a way to run a stage."""
-    desk = make_shared_project("desk")
-    (desk.root / "settings.ini").unlink()
-    assert desk.call("new", "항공 flights", "--template", "flights").code == 0
-    project, folder = make_shared_project("desk/항공 flights"), tmp_path_factory.mktemp("lab")
+    project, folder = make_flights(make_shared_project, "항공 flights"), tmp_path_factory.mktemp("lab")
     with open_lab(project, folder) as address:
         def run_stage(name: str) -> list[dict[str, Any]]:
             return run_all(browser, address, f"nbs/stages/{name}.ipynb", folder / f"{name}.png")

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 from conftest import MakeProject
-from laboratory import ENDED, RUN_ALL, browser, open_lab, open_notebook
-from projects import Project, cell, wait_until, write_notebook
+from laboratory import ENDED, RUN_ALL, browser, open_app, open_lab, open_notebook
+from projects import Project, cell, make_flights, wait_until, write_notebook
 
 __all__ = ["browser"]
 
@@ -298,24 +298,16 @@ def test_what_is_shown_never_runs(desk: Desk):
 
 def test_flights_ask_a_person_who_answers_in_the_notebook(make_project: MakeProject, browser: Any, tmp_path: Path):
     """The stage stops and names the notebook; a key there was all that was missing, and is an input of the next run."""
-    desk = make_project("desk")
-    (desk.root / "settings.ini").unlink()
-    assert desk.call("new", "flights", "--template", "flights").code == 0
-    project = make_project("desk/flights")
+    project = make_flights(make_project)
     recorded = project.root / "nbs/stages/labeling_decisions.jsonl"
     lines = recorded.read_text("utf-8").splitlines(keepends=True)
     recorded.write_text("".join(line for line in lines if "case:cancelled" not in line), "utf-8")
     assert "nbs/apps/labeling.ipynb" in project.run("labeling", "--sample", "0.02", code=3)
-    with open_lab(project, tmp_path / "lab") as address:
-        context = browser.new_context(viewport={"width": 1100, "height": 900})
-        page = open_notebook(context, address, "nbs/apps/labeling.ipynb")
-        page.evaluate(RUN_ALL)
-        page.wait_for_function(ENDED)
+    with open_app(project, browser, tmp_path / "lab", "nbs/apps/labeling.ipynb") as page:
         page.wait_for_selector('.mlops-labeling[data-item="case:cancelled"]')
         page.locator(f"{BOARD} .mlops-head").first.click()
         page.keyboard.press("3")
         page.wait_for_selector(".mlops-numbers:has-text('1 done')")
-        context.close()
     project.run("labeling", "--sample", "0.02")
     row = project.query("SELECT item, value, milliseconds, content FROM decisions WHERE queue = 'labeling'")[0]
     assert (row["item"], json.loads(row["value"])) == ("case:cancelled", "exclude") and row["milliseconds"] > 0

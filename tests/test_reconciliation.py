@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 from conftest import MakeProject
-from laboratory import CELLS, ENDED, RUN_ALL, browser, open_lab, open_notebook
-from projects import Project, cell, write_notebook
+from laboratory import ENDED, RUN_ALL, browser, open_app, open_lab, open_notebook
+from projects import Project, cell, make_flights, write_notebook
 
 from mlops_nb.flight_schema import make_flight_schema
 from mlops_nb.journal import read_decisions
@@ -311,24 +311,14 @@ def test_the_same_people_are_settled_by_a_person(room: MappingRoom):
 
 def test_the_flights_project_is_mapped_in_its_notebook(make_project: MakeProject, browser: Any, tmp_path: Any):
     """The notebook that ships: run whole after ingestion; one key is a decision of the project."""
-    desk = make_project("desk")
-    (desk.root / "settings.ini").unlink()
-    assert desk.call("new", "flights", "--template", "flights").code == 0
-    project = make_project("desk/flights")
+    project = make_flights(make_project)
     project.run("curation", "--sample", "0.02")
-    with open_lab(project, tmp_path / "lab") as address:
-        context = browser.new_context(viewport={"width": 1100, "height": 900})
-        page = open_notebook(context, address, "nbs/apps/reconciliation.ipynb")
-        page.evaluate(RUN_ALL)
-        page.wait_for_function(ENDED)
+    with open_app(project, browser, tmp_path / "lab", "nbs/apps/reconciliation.ipynb") as page:
         page.wait_for_selector(f"{BOARD} .mlops-column")
-        cells = page.evaluate(CELLS)
         page.click('.mlops-column[data-item="flights · carrier"] .mlops-accept')
         page.wait_for_selector(f"{BOARD} .mlops-state:has-text('1 of')")
         page.click(".mlops-drawn tr:has-text('fleet registry') button[data-post]")
         page.wait_for_selector(f"{BOARD} .mlops-state:has-text('1 of 4 shares')")
-        context.close()
-    assert [one["errors"] for one in cells] == [[]] * len(cells)
     row = project.query("SELECT item, value FROM decisions WHERE queue = 'mapping'")[0]
     told = project.query("SELECT item FROM decisions WHERE queue = 'departments_rates'")
     assert [one["item"] for one in told] == ["flight operations · fleet registry (planes) · tailnum"]
