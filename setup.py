@@ -49,8 +49,7 @@ setup(
     package_dir={"mlops_nb": "mlops_nb", "mlops_nb.stages": "nbs/stages", "mlops_nb.apps": "nbs/apps",
                  "mlops_nb.api": "nbs/api"},
     package_data={
-        "mlops_nb": ["py.typed", "site.css", "outbox.js", "labeling.js", "labeling.css", "reconciliation.js",
-                     "reconciliation.css", "profile.js", "profile.css", "templates/**/*"],
+        "mlops_nb": ["py.typed", "*.js", "*.css", "templates/**/*"],
         "mlops_nb.stages": ["*.ipynb", "*.jsonl"],
         "mlops_nb.apps": ["*.ipynb"],
         "mlops_nb.api": ["232_flights.ipynb"],

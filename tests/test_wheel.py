@@ -29,8 +29,9 @@ def test_the_wheel_holds_notebooks_templates_and_licence(built):
         assert f"mlops_nb/stages/{stage.name}" in names
     for path in (ROOT / "mlops_nb/templates").rglob("*"):
         assert path.is_dir() or path.relative_to(ROOT).as_posix() in names
-    for module in (ROOT / "mlops_nb").glob("*.py"):
-        assert f"mlops_nb/{module.name}" in names
+    for kind in ("*.py", "*.js", "*.css"):
+        for part in (ROOT / "mlops_nb").glob(kind):
+            assert f"mlops_nb/{part.name}" in names
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert "mlops_nb/stages/labeling_decisions.jsonl" in names
 
@@ -54,6 +55,7 @@ def test_the_wheel_runs_in_a_fresh_environment(built, tmp_path):
     call(str(UV), "pip", "install", "--quiet", "--python", str(python), "--constraint", str(ROOT / "constraints.txt"),
          str(next(built.glob("*.whl"))))
     call(str(UV), "pip", "check", "--python", str(python))
+    call(str(python), "-c", "import mlops_nb.widgets")
     command = str(python.with_name("mlops-nb"))
     call(command, "new", "my wines")
     assert "done" in call(command, "run", folder=tmp_path / "my wines")
