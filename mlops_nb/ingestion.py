@@ -42,7 +42,7 @@ def settle_types(frame: pd.DataFrame) -> pd.DataFrame:
 def load_frame(table: Path) -> pd.DataFrame:
     """A typed parquet file as a DataFrame with settled types."""
     with open_duckdb() as connection:
-            return settle_types(connection.execute("SELECT * FROM read_parquet(?)", [str(table)]).df())
+        return settle_types(connection.execute("SELECT * FROM read_parquet(?)", [str(table)]).df())
 
 
 def read_table(
