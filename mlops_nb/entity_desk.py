@@ -8,67 +8,49 @@ __all__ = ['RateDesk', 'EntityRecords', 'EntityDesk', 'accept_rates']
 # %% ../nbs/api/323_entity_desk.ipynb #48b539bb
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
+from .decision_desk import DecisionDesk
 from .errors import UsageError
-from .journal import append_events, current_person, read_decisions, read_events, record_decision
+from .journal import record_decision
 from .mismatches import compare_departments, count_contradictions, read_rates, watch_mismatches
 from .record_clusters import apply_verdicts, cluster_records, link_keys, list_questions, name_pairs
 from .record_matching import Field, match_records
-from .settings import find_project
 from .survivorship import check_survival, find_entities, settle_records
 
 # %% ../nbs/api/323_entity_desk.ipynb #bb8055cd
-class RateDesk:
+class RateDesk(DecisionDesk):
     """Disagreements between departments, and which of them people accepted.
 
     `comparison` as `compare_departments` or `count_unmatched` give it (here, there, field, kind, records); `name` of the lists in the journal.
     """
 
     lists: tuple[str, ...] = ("rates",)
+    title, counted = "Has a department drifted away?", "shares"
 
     def __init__(self, comparison: pd.DataFrame | None = None, name: str = "departments", person: str = "", state: Path | None = None):
-        self.counted, self.name = comparison, name
-        self.person, self.state = person or current_person(), Path(state or find_project().state)
-
-    def said(self, what: str = "") -> pd.DataFrame:
-        """The decisions in the list `NAME_what` (or `NAME`) that were not taken back, the oldest first."""
-        return read_decisions(f"{self.name}_{what}" if what else self.name, self.state)
+        super().__init__(name, person, state)
+        self.known = comparison
 
     def comparison(self) -> pd.DataFrame:
         """How each two departments differ, field by field."""
-        assert self.counted is not None
-        return self.counted
+        assert self.known is not None
+        return self.known
 
     def verdicts(self, comparison: pd.DataFrame | None = None) -> pd.DataFrame:
         """Today's disagreements against those that were accepted last (see `watch_mismatches`)."""
         return watch_mismatches(self.comparison() if comparison is None else comparison, read_rates(self.said("rates")))
 
+    def progress(self) -> tuple[int, int]:
+        """How many shares there are, and of how many somebody has accepted one."""
+        verdicts = self.verdicts()
+        return len(verdicts), int((verdicts["severity"] == "fail").sum())
+
     def check(self, what: str, row: pd.DataFrame) -> None:
-        """Raise `UsageError` for a decision (item, value, person) that does not fit the list."""
+        """Raise `UsageError` for a decision that does not fit the list."""
         read_rates(row)
 
-    def record(self, what: str, events: Sequence[Mapping[str, Any]]) -> tuple[list[str], dict[str, str]]:
-        """Keep events of this person in the list `what`; the ids that are on the disk now, and why others are refused.
-
-        An event has id, item, action (`label` with a value, `undo` with `about`). Raises StoreError when the store cannot be written:
-        then none is kept.
-        """
-        queue = f"{self.name}_{what}"
-        known, good, stored, refused = set(read_events(queue, self.state)["id"]), [], [], {}
-        for event in events:
-            try:
-                if event["id"] not in known:
-                    if event.get("action") != "undo":
-                        self.check(what, pd.DataFrame([{"item": event["item"], "value": event.get("value"), "person": self.person}]))
-                    good.append({**event, "person": self.person})
-                stored.append(event["id"])
-            except UsageError as error:
-                refused[event["id"]] = str(error)
-        append_events(queue, good, self.state)
-        return stored, refused
 
 # %% ../nbs/api/323_entity_desk.ipynb #485a21e4
 class EntityRecords(RateDesk):
@@ -108,6 +90,12 @@ class EntityDesk(EntityRecords):
     """Records of the same entities on which people decide (see EntityRecords for what it needs)."""
 
     lists = ("values", "rates")
+    title, counted = "Which records are one, and which value holds?", "open pairs"
+
+    def progress(self) -> tuple[int, int]:
+        """How many pairs the scores leave open, and how many of them are decided."""
+        asked = int((self.scored["verdict"] == "uncertain").sum())
+        return asked, asked - int((self.pairs()["verdict"] == "uncertain").sum())
 
     def comparison(self, clusters: pd.DataFrame | None = None) -> pd.DataFrame:
         """How each two departments differ about the same entities, field by field (see `compare_departments`)."""

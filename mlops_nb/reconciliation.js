@@ -289,6 +289,7 @@ class DrawnStep {
     const top = this.root.scrollTop;
     this.root.innerHTML = message.html; // made or cleaned in Python
     this.root.scrollTop = top;
+    this.board.drawCommands();
   }
 
   stored() { this.open(); } // what was decided changes what is shown
@@ -439,11 +440,15 @@ class ReconciliationBoard {
       tab.onclick = () => { this.show(one.name); this.hold(); };
       return tab;
     }));
+    this.drawCommands();
+    if (open) this.step.open();
+    this.drawState();
+  }
+
+  drawCommands() {
     const drawn = this.step instanceof DrawnStep; // here one can only take back
     for (const command of this.commands.children) command.hidden = drawn && !command.matches(".mlops-undo");
     this.commands.hidden = drawn && !this.step.root.querySelector("[data-post]") && !this.history.length;
-    if (open) this.step.open();
-    this.drawState();
   }
 
   drawState() {

@@ -14,7 +14,8 @@ from .labeling_widget import LabelingWidget
 from .mapping_desk import MappingDesk
 from .profile_view import ProfileView
 from .reconciliation_steps import ask_pairs
-from .reconciliation_widget import ReconciliationWidget
+from .reconciliation_widget import ReconciliationWidget, SuggestedRulesWidget
+from .rule_desk import RuleDesk
 from .validation_desk import ValidationDesk
 
-__all__ = ["DataValidationWidget", "EntityDesk", "LabelQueue", "LabelTask", "LabelingWidget", "MappingDesk", "ProfileView", "RateDesk", "ReconciliationWidget", "ValidationDesk", "ask_pairs"]
+__all__ = ["DataValidationWidget", "EntityDesk", "LabelQueue", "LabelTask", "LabelingWidget", "MappingDesk", "ProfileView", "RateDesk", "ReconciliationWidget", "RuleDesk", "SuggestedRulesWidget", "ValidationDesk", "ask_pairs"]

@@ -309,6 +309,41 @@ def test_the_same_people_are_settled_by_a_person(room: MappingRoom):
     assert "decided by Kim" in set(desk.golden()[1]["rule"])
 
 
+SUGGESTED = """\
+import pandas as pd
+from mlops_nb.rule_suggestions import suggest_rules
+from mlops_nb.widgets import SuggestedRulesWidget
+table = pd.DataFrame({"<i>편명</i>": [f"KE{n}" for n in range(50)], "지연": range(50)})
+widget = SuggestedRulesWidget(suggest_rules(table, severity="fail"), name="flights", person="Kim")
+widget"""
+
+
+def test_suggested_rules_are_accepted_by_a_click(room: MappingRoom):
+    """One accepted, one rejected, one taken back; the others wait, and a headless desk has what was accepted."""
+    sources = [SUGGESTED, "[check.name for check in widget.desk.rules('leave')]"]
+    write_notebook(room.project.root / "nbs/rules.ipynb", [cell("code", source) for source in sources])
+    context = room.browser.new_context(viewport={"width": 1100, "height": 900})
+    room.contexts.append(context)
+    page = open_notebook(context, room.address, "nbs/rules.ipynb")
+    page.evaluate(RUN_ALL)
+    page.wait_for_function(ENDED)
+    page.wait_for_selector(f"{BOARD} .mlops-state:has-text('0 of 4 rules')")
+    page.wait_for_selector(".mlops-drawn button[data-post]")
+    assert not page.query_selector(".mlops-drawn i") and "<i>편명</i> · pattern" in page.inner_text(".mlops-drawn")
+    for decided, (rule, button) in enumerate([("지연 · range", "accept"), ("지연 · present", "reject"),
+                                              ("편명</i> · present", "accept")], start=1):
+        page.click(f".mlops-drawn tr:has-text('{rule}') button:has-text('{button}')")
+        page.wait_for_selector(f"{BOARD} .mlops-state:has-text('{decided} of 4 rules')")
+    page.keyboard.press("u")
+    page.wait_for_selector(f"{BOARD} .mlops-state:has-text('2 of 4 rules')")
+    said = read_decisions("flights_rules", room.project.state)
+    assert said[["item", "person"]].to_numpy().tolist() == [["지연 · range", "Kim"], ["지연 · present", "Kim"]]
+    made: dict[str, Any] = {}
+    exec(SUGGESTED.replace('person="Kim"', f'state=Path({str(room.project.state)!r})').replace(
+        "import pandas as pd", "import pandas as pd\nfrom pathlib import Path"), made)
+    assert [check.name for check in made["widget"].desk.rules("leave")] == ["지연 between 0 and 54"]
+
+
 def test_the_flights_project_is_mapped_in_its_notebook(make_project: MakeProject, browser: Any, tmp_path: Any):
     """The notebook that ships: run whole after ingestion; one key is a decision of the project."""
     project = make_flights(make_project)
