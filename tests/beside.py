@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -68,29 +69,50 @@ def read_sections(path: Path) -> dict[str, list[dict[str, Any]]]:
     return sections
 
 
-def start_lane(who: str, folder: Path, jobs: list[Job], environment: dict[str, str]) -> "subprocess.Popen[bytes]":
-    """Begin to execute notebooks one after another, in a process of its own."""
-    lane = Path(tempfile.mkdtemp(dir=folder, prefix=who))
-    (lane / "jobs.json").write_text(json.dumps([asdict(job) for job in jobs]))
-    with open(lane / "log", "wb") as log:
-        return subprocess.Popen(
-            [sys.executable, __file__, who, str(lane), str(folder)],
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
+class Lane:
+    """Notebooks executed one after another, by WHO, in a process of its own.
 
+    Stock papermill sometimes waits for ever for a message that its kernel has sent. Nothing of ours is measured by
+    that: its lane begins again at that notebook, twice at most. Ours has one try.
+    """
 
-def read_result(who: str, folder: Path, name: str, process: "subprocess.Popen[bytes]", patience: float = 180) -> Result:
-    """Wait for the result of one notebook."""
-    path, until = folder / who / name / "result.json", time.monotonic() + patience
-    while not path.exists():
-        ended = process.poll() is not None and not path.exists()
-        assert not ended and time.monotonic() < until, f"no result of {name} by {who} ({process.poll()}); see {folder}"
-        time.sleep(0.02)
-    return Result(**json.loads(path.read_text("utf-8")))
+    def __init__(self, who: str, folder: Path, jobs: list[Job], environment: dict[str, str]):
+        self.who, self.folder, self.jobs, self.environment = who, folder, jobs, environment
+        self.tries = 3 if who == "stock" else 1
+        self.begin()
+
+    def begin(self, name: str = "") -> None:
+        """Execute all notebooks, or those from `name` on."""
+        self.tries -= 1
+        names = [job.name for job in self.jobs]
+        lane = Path(tempfile.mkdtemp(dir=self.folder, prefix=self.who))
+        jobs = self.jobs[names.index(name) if name else 0:]
+        (lane / "jobs.json").write_text(json.dumps([asdict(job) for job in jobs]))
+        if name:
+            shutil.rmtree(self.folder / self.who / name, ignore_errors=True)
+        with open(lane / "log", "wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, __file__, self.who, str(lane), str(self.folder)],
+                env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+
+    def kill(self) -> None:
+        """End it."""
+        self.process.kill()
+        self.process.wait()
+
+    def read(self, name: str, patience: float = 180) -> Result:
+        """Wait for the result of one notebook."""
+        path, until = self.folder / self.who / name / "result.json", time.monotonic() + patience
+        while not path.exists():
+            ended, late = self.process.poll() is not None, time.monotonic() > until
+            if late and not ended and self.tries:
+                self.kill()
+                self.begin(name)
+                until = time.monotonic() + patience
+            elif (late or ended) and not path.exists():
+                raise AssertionError(f"no result of {name} by {self.who} ({self.process.poll()}); see {self.folder}")
+            time.sleep(0.02)
+        return Result(**json.loads(path.read_text("utf-8")))
 
 
 # In the process of a lane

@@ -16,7 +16,7 @@ from typing import Any
 
 import nbformat
 import pytest
-from beside import Job, comparable, read_result, start_lane
+from beside import Job, Lane, comparable
 
 LEFT_OUT = {
     "keyboard_interrupt": "loops until somebody presses Ctrl-C",
@@ -69,11 +69,10 @@ def both(tmp_path_factory):
     """Each notebook executed by both, in two processes beside each other."""
     folder = tmp_path_factory.mktemp("foreign")
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("MLOPS_NB", "PYTEST"))}
-    lanes = {who: start_lane(who, folder, JOBS, kept) for who in ("mlops", "stock")}
-    yield lambda name: [read_result(who, folder, name, lanes[who]) for who in ("mlops", "stock")]
-    for lane in lanes.values():
+    lanes = [Lane(who, folder, JOBS, kept) for who in ("mlops", "stock")]
+    yield lambda name: [lane.read(name) for lane in lanes]
+    for lane in lanes:
         lane.kill()
-        lane.wait()
 
 
 def test_there_are_enough_of_them():

@@ -16,7 +16,7 @@ from typing import Any
 
 import nbformat
 import pytest
-from beside import Job, Result, cell, comparable, read_result, read_sections, start_lane
+from beside import Job, Lane, Result, cell, comparable, read_sections
 
 NOTEBOOKS = {path.stem: read_sections(path) for path in sorted((Path(__file__).parent / "strange").glob("*.txt"))}
 SECTIONS = [(notebook, section) for notebook, sections in NOTEBOOKS.items() for section in sections]
@@ -187,20 +187,19 @@ def members(runtime: Path) -> dict[int, str]:
 def both(tmp_path_factory: pytest.TempPathFactory, runtime: Path) -> Iterator[Both]:
     """What our engine and papermill's own make of a notebook; all of them are under way from the beginning."""
     folder = tmp_path_factory.mktemp("kernels")
-    ours = start_lane("mlops", folder, JOBS, environment(runtime))
-    stock = [start_lane("stock", folder, JOBS[number::2], environment(runtime)) for number in range(2)]
+    ours = Lane("mlops", folder, JOBS, environment(runtime))
+    stock = [Lane("stock", folder, JOBS[number::2], environment(runtime)) for number in range(2)]
     kept: dict[str, tuple[Result, Result]] = {}
 
     def look(name: str) -> tuple[Result, Result]:
         if name not in kept:
             number = next(number for number, job in enumerate(JOBS) if job.name == name)
-            kept[name] = read_result("mlops", folder, name, ours), read_result("stock", folder, name, stock[number % 2])
+            kept[name] = ours.read(name), stock[number % 2].read(name)
         return kept[name]
 
     yield look
-    for process in (ours, *stock):
-        process.kill()
-        process.wait()
+    for lane in (ours, *stock):
+        lane.kill()
 
 
 @pytest.fixture(scope="module")
@@ -212,9 +211,8 @@ def again(tmp_path_factory: pytest.TempPathFactory, runtime: Path) -> Both:
     def look(name: str) -> tuple[Result, Result]:
         if name not in kept:
             folder, job = tmp_path_factory.mktemp("again"), [one for one in JOBS if one.name == name]
-            lanes = {who: start_lane(who, folder, job, environment(runtime)) for who in ("mlops", "stock")}
-            ours, stock = (read_result(who, folder, name, lane) for who, lane in lanes.items())
-            kept[name] = ours, stock
+            ours, stock = (Lane(who, folder, job, environment(runtime)) for who in ("mlops", "stock"))
+            kept[name] = ours.read(name), stock.read(name)
         return kept[name]
 
     return look
