@@ -7,14 +7,12 @@ number of rows shows. Times begin when the libraries are imported. Memory is the
 pages of the file that the system keeps beside it do not count, and are dropped when the group is full.
 """
 
-import json
 import os
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-from measuring import Absent, Row, at_most, compare, limited, make_group, peer_bin, read_options, report, tell
+from measuring import Absent, Row, at_most, compare, make_group, peer_bin, read_options, report, run_script, tell
 
 SIZES = {"full": 88_000_000, "quick": 3_500_000, "smoke": 50_000}  # rows; 88 million are 5 GB
 
@@ -75,14 +73,10 @@ def run(name: str, source: Path, group: Path | None) -> tuple[float, float, list
     """Seconds, peak megabytes, and the rows written and rejected."""
     python = peer_bin("pointblank") / "python" if name == "polars" else Path(sys.executable)
     target = source.with_name("target.parquet")
-    done = subprocess.run(limited([str(python), "-c", HEAD + SCRIPTS[name] + TELL, str(source), str(target)], group),
-                          capture_output=True, text=True, check=False)
-    target.unlink(missing_ok=True)
-    if done.returncode:
-        killed = done.returncode in (-9, 137)
-        raise Absent("the system ended it: it took more memory than it may" if killed
-                     else (done.stderr.strip().splitlines() or ["?"])[-1])
-    seconds, memory, rows = json.loads(done.stdout.splitlines()[-1])
+    try:
+        seconds, memory, rows = run_script(python, HEAD + SCRIPTS[name] + TELL, [str(source), str(target)], group)
+    finally:
+        target.unlink(missing_ok=True)
     return seconds, memory, rows
 
 

@@ -135,6 +135,17 @@ def make_group(limit: int) -> Path:
     return group
 
 
+def run_script(python: Path | str, script: str, words: list[str], group: Path | None = None) -> Any:
+    """What a script prints as JSON in its last line; raises Absent where it fails, or takes more memory than it may."""
+    command = limited([str(python), "-c", script, *words], group)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        killed = done.returncode in (-9, 137)
+        raise Absent("the system ended it: it took more memory than it may" if killed
+                     else (done.stderr.strip().splitlines() or ["?"])[-1])
+    return json.loads(done.stdout.splitlines()[-1])
+
+
 def tell(text: str) -> None:
     """Say how far we are, beside the results."""
     print(text, file=sys.stderr, flush=True)

@@ -7,13 +7,11 @@ matplotlib, and computes associations on a sample as we do; ours has outliers, g
 suspects, which skrub does not look for.
 """
 
-import json
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-from measuring import Absent, Row, Target, compare, peer_bin, read_options, report, tell, within
+from measuring import Absent, Row, Target, compare, peer_bin, read_options, report, run_script, tell, within
 
 ROWS = {"full": 1_000_000, "quick": 1_000_000, "smoke": 5_000}
 REPEATS = {"full": 5, "quick": 2, "smoke": 1}
@@ -61,11 +59,7 @@ def run(name: str, path: Path) -> tuple[float, float, float]:
     """Seconds, peak megabytes, and megabytes of the page."""
     python = peer_bin("skrub") / "python" if name.startswith("skrub") else sys.executable
     target = "late" if name.endswith("target") else ""
-    done = subprocess.run([str(python), "-c", HEAD + SCRIPTS[name] + TELL, str(path), target], capture_output=True,
-                          text=True, check=False)
-    if done.returncode:
-        raise Absent((done.stderr.strip().splitlines() or ["?"])[-1])
-    seconds, memory, size = json.loads(done.stdout.splitlines()[-1])
+    seconds, memory, size = run_script(python, HEAD + SCRIPTS[name] + TELL, [str(path), target])
     return seconds, memory, size
 
 

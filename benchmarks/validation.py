@@ -6,15 +6,13 @@ is the largest resident size of the process. At 30 million rows each process get
 where one may be made (else that part is absent); whoever needs more is ended by the system and has no figure.
 """
 
-import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-from measuring import Absent, Row, Target, compare, limited, make_group, peer_bin, read_options, report, tell, within
+from measuring import Absent, Row, Target, compare, make_group, peer_bin, read_options, report, run_script, tell, within
 
 SIZES = {"full": (5_000_000, 30_000_000), "quick": (1_000_000,), "smoke": (20_000,)}
 REPEATS = {"full": 3, "quick": 1, "smoke": 1}
@@ -128,13 +126,7 @@ def run(name: str, path: Path, group: Path | None) -> tuple[float, float, list[i
     """Seconds, peak megabytes, and how many rows break each rule."""
     ours = name in ("ours", "pandas by hand")
     python = sys.executable if ours else peer_bin("pandera" if name.startswith("pandera") else name) / "python"
-    words = limited([str(python), "-c", HEAD + SCRIPTS[name] + TELL, str(path)], group)
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    if done.returncode:
-        lines = done.stderr.strip().splitlines()
-        killed = done.returncode in (-9, 137)
-        raise Absent("the system ended it: it took more memory than it may" if killed else (lines or ["?"])[-1])
-    seconds, memory, counts = json.loads(done.stdout.splitlines()[-1])
+    seconds, memory, counts = run_script(python, HEAD + SCRIPTS[name] + TELL, [str(path)], group)
     return seconds, memory, counts
 
 

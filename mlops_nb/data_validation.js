@@ -16,8 +16,9 @@ const OPEN = new Set(["failed", "warning"]);
 const share = text => Number(text.replace(",", ".").replace("%", "")) / 100;
 const percent = share => `${(100 * share).toLocaleString("en", { maximumSignificantDigits: 3 })} %`;
 
-class ValidationBoard {
+class ValidationBoard extends DecisionBoard {
   constructor(model, el) {
+    super();
     this.model = model;
     this.about = model.get("about");
     this.cards = [];
@@ -45,8 +46,6 @@ class ValidationBoard {
   get card() { return this.cards[this.place]; }
 
   get shown() { return this.card && this.rows.get(this.card.check); }
-
-  hold() { this.root.focus({ preventScroll: true }); }
 
   ask(message) {
     this.askedAt = performance.now();
@@ -205,8 +204,6 @@ class ValidationBoard {
     this.draw();
   }
 
-  assist() { this.help.hidden = !this.help.hidden; }
-
   key(event) {
     const types = event.target.closest?.("input, select, textarea");
     if (event.altKey || event.metaKey || (event.ctrlKey && event.key !== "z")) return;
@@ -231,29 +228,11 @@ class ValidationBoard {
     this.hold();
   }
 
-  say(text, bad = false) {
-    this.notice = text;
-    this.bad = bad;
-    this.drawState();
-  }
-
   // what one sees
   build(el) {
-    this.root = element("div", "mlops-labeling mlops-validation", "", { tabIndex: 0 });
-    this.root.dataset.lmSuppressShortcuts = "true"; // JupyterLab keeps its own keys to itself here
-    const head = element("div", "mlops-head");
-    head.append(element("strong", "", this.about.title), element("span", "mlops-who", `${this.model.get("person")} · ${this.about.name}`));
-    this.bar = element("div", "mlops-tally");
-    head.append(this.bar);
-    this.banner = element("div", "mlops-banner", "", { hidden: true, role: "alert" });
     this.list = element("div", "mlops-rules");
     this.list.append(element("div", "mlops-empty", "The table is being judged."));
-    this.commands = element("div", "mlops-commands");
-    this.state = element("div", "mlops-state");
-    this.help = element("div", "mlops-help", "", { hidden: true });
-    this.root.append(head, this.banner, this.list, this.commands, this.state, this.help);
-    el.append(this.root);
-    this.help.append(...listKeys(Object.entries(WAYS).map(([way, keys]) => [keys.map(shown).join("  "), EXPLAINED[way]])));
+    this.frame(el, "mlops-validation", "mlops-tally", [this.list]);
     for (const [way, text] of [["undo", "undo"], ["assist", "help"]]) {
       this.commands.append(makeButton(`mlops-command mlops-${way}`, text, WAYS[way][0], () => { this[way](); this.hold(); }));
     }

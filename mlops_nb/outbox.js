@@ -134,3 +134,32 @@ class Outbox {
 
   close() { clearInterval(this.timer); }
 }
+
+// -- a board on which one decides --------------------------------------------------------------------------------------
+
+class DecisionBoard { // its frame; what is in it, and `drawState`, is for those who extend it
+  hold() { this.root.focus({ preventScroll: true }); }
+
+  assist() { this.help.hidden = !this.help.hidden; }
+
+  say(text, bad = false) {
+    this.notice = text;
+    this.bad = bad;
+    this.drawState();
+  }
+
+  frame(el, kind, bar, middle) { // head, banner, what is in the middle, commands, state, help
+    this.root = element("div", `mlops-labeling ${kind}`, "", { tabIndex: 0 });
+    this.root.dataset.lmSuppressShortcuts = "true"; // JupyterLab keeps its own keys to itself here
+    const head = element("div", "mlops-head");
+    this.bar = element("div", bar);
+    head.append(element("strong", "", this.about.title), element("span", "mlops-who", `${this.model.get("person")} · ${this.about.name}`), this.bar);
+    this.banner = element("div", "mlops-banner", "", { hidden: true, role: "alert" });
+    this.commands = element("div", "mlops-commands");
+    this.state = element("div", "mlops-state");
+    this.help = element("div", "mlops-help", "", { hidden: true });
+    this.help.append(...listKeys(Object.entries(WAYS).map(([way, keys]) => [keys.map(shown).join("  "), EXPLAINED[way]])));
+    this.root.append(head, this.banner, ...middle, this.commands, this.state, this.help);
+    el.append(this.root);
+  }
+}

@@ -315,8 +315,9 @@ const STEPS = { map: MapStep };
 
 // -- the board ---------------------------------------------------------------------------------------------------------
 
-class ReconciliationBoard {
+class ReconciliationBoard extends DecisionBoard {
   constructor(model, el) {
+    super();
     this.model = model;
     this.about = model.get("about");
     this.history = [];
@@ -340,8 +341,6 @@ class ReconciliationBoard {
     this.model.off("msg:custom", this.heard);
     this.model.off("change:progress", this.progressed);
   }
-
-  hold() { this.root.focus({ preventScroll: true }); }
 
   ask(message) { // what is asked and not answered is asked again
     this.wanted = { ...message, session: this.outbox.session };
@@ -397,31 +396,11 @@ class ReconciliationBoard {
     if (way === "assist") this.assist(); else if (way) this.step[way]?.();
   }
 
-  assist() { this.help.hidden = !this.help.hidden; }
-
-  say(text, bad = false) {
-    this.notice = text;
-    this.bad = bad;
-    this.drawState();
-  }
-
   build(el) {
-    this.root = element("div", "mlops-labeling mlops-reconciliation", "", { tabIndex: 0 });
-    this.root.dataset.lmSuppressShortcuts = "true"; // JupyterLab keeps its own keys to itself here
-    const head = element("div", "mlops-head");
-    head.append(element("strong", "", this.about.title), element("span", "mlops-who", `${this.model.get("person")} · ${this.about.name}`));
-    this.bar = element("div", "mlops-bar");
-    this.bar.append(element("div"));
-    head.append(this.bar);
     this.tabs = element("div", "mlops-tabs", "", { role: "tablist", hidden: this.steps.size < 2 });
-    this.banner = element("div", "mlops-banner", "", { hidden: true, role: "alert" });
     this.stage = element("div", "mlops-step");
-    this.commands = element("div", "mlops-commands");
-    this.state = element("div", "mlops-state");
-    this.help = element("div", "mlops-help", "", { hidden: true });
-    this.root.append(head, this.tabs, this.banner, this.stage, this.commands, this.state, this.help);
-    el.append(this.root);
-    this.help.append(...listKeys(Object.entries(WAYS).map(([way, keys]) => [keys.map(shown).join("  "), EXPLAINED[way]])));
+    this.frame(el, "mlops-reconciliation", "mlops-bar", [this.tabs, this.stage]);
+    this.bar.append(element("div"));
     for (const [way, text] of [["undo", "undo"], ["change", "another field"], ["turn", "another unit"], ["assist", "help"]]) {
       this.commands.append(makeButton(`mlops-command mlops-${way}`, text, WAYS[way][0], () => {
         if (way === "assist") this.assist(); else this.step[way]?.();

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from projects import Project, wait_until
+from projects import Project, cell, wait_until, write_notebook
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking",
@@ -93,6 +93,37 @@ def run_all(browser: Any, address: str, path: str, picture: Path) -> list[dict[s
         return page.evaluate(CELLS)
     finally:
         context.close()
+
+
+class Room:
+    """A project in JupyterLab, and somebody who works there. `ready` is what must be there when a notebook has run."""
+
+    board, ready, height = ".mlops-labeling", ".mlops-labeling", 900
+
+    def __init__(self, project: Project, address: str, browser: Any):
+        self.project, self.address, self.browser = project, address, browser
+        self.contexts: list[Any] = []
+
+    def open(self, name: str, *sources: str, width: int = 1100) -> Any:
+        """A notebook of these cells, opened and run: its page."""
+        write_notebook(self.project.root / f"nbs/{name}.ipynb", [cell("code", source) for source in sources])
+        context = self.browser.new_context(viewport={"width": width, "height": self.height})
+        self.contexts.append(context)
+        page = open_notebook(context, self.address, f"nbs/{name}.ipynb")
+        page.evaluate(RUN_ALL)
+        page.wait_for_function(ENDED)
+        return page
+
+    def run(self, page: Any) -> None:
+        """Run all cells, also once more, and give the keyboard to the widget."""
+        page.evaluate(RUN_ALL)
+        page.wait_for_function(ENDED)
+        self.take(page)
+
+    def take(self, page: Any) -> None:
+        """Give the keyboard to the widget as soon as it is ready."""
+        page.wait_for_selector(self.ready)
+        page.click(f"{self.board} .mlops-head")
 
 
 @contextmanager

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 from conftest import MakeProject
-from laboratory import ENDED, RUN_ALL, browser, open_app, open_lab, open_notebook
-from projects import Project, cell, make_flights, write_notebook
+from laboratory import Room, browser, open_app, open_lab
+from projects import make_flights
 
 from mlops_nb.flight_schema import make_flight_schema
 from mlops_nb.journal import read_decisions
@@ -44,29 +44,16 @@ BOARD = ".mlops-reconciliation"
 STORED = '.mlops-reconciliation[data-pending="0"]'
 
 
-class MappingRoom:
+class MappingRoom(Room):
     """A project in JupyterLab, and somebody who maps columns there."""
 
-    def __init__(self, project: Project, address: str, browser: Any):
-        self.project, self.address, self.browser = project, address, browser
-        self.contexts: list[Any] = []
+    board, ready = BOARD, f"{BOARD} .mlops-column"
 
     def sit_down(self, name: str, *more: str, width: int = 1100) -> Any:
         """Open a notebook with the widget on a queue of that name, run it, and click on it; gives the page."""
-        sources = [TABLES, WIDGET.format(queue=name), *more]
-        write_notebook(self.project.root / f"nbs/{name}.ipynb", [cell("code", source) for source in sources])
-        context = self.browser.new_context(viewport={"width": width, "height": 900})
-        self.contexts.append(context)
-        page = open_notebook(context, self.address, f"nbs/{name}.ipynb")
-        self.run(page)
+        page = self.open(name, TABLES, WIDGET.format(queue=name), *more, width=width)
+        self.take(page)
         return page
-
-    def run(self, page: Any) -> None:
-        """Run all cells, and give the keyboard to the widget."""
-        page.evaluate(RUN_ALL)
-        page.wait_for_function(ENDED)
-        page.wait_for_selector(f"{BOARD} .mlops-column")
-        page.click(f"{BOARD} .mlops-head")
 
     def press(self, page: Any, *keys: str) -> list[str]:
         """Press keys; gives the column that the screen named at each of them."""
@@ -259,13 +246,8 @@ desk = EntityDesk(tables, "id", fields, ["born", "phone", "last_name || first_na
 
 def test_the_same_people_are_settled_by_a_person(room: MappingRoom):
     """Match, compare, settle, watch: a pair by key, a value by choice, a rate by a click; headless it is the same."""
-    sources = ["given = {'person': 'Kim'}", PEOPLE, "ReconciliationWidget(desk)", "LabelingWidget(ask_pairs(desk))"]
-    write_notebook(room.project.root / "nbs/people.ipynb", [cell("code", source) for source in sources])
-    context = room.browser.new_context(viewport={"width": 1100, "height": 1000})
-    room.contexts.append(context)
-    page = open_notebook(context, room.address, "nbs/people.ipynb")
-    page.evaluate(RUN_ALL)
-    page.wait_for_function(ENDED)
+    page = room.open("people", "given = {'person': 'Kim'}", PEOPLE, "ReconciliationWidget(desk)",
+                     "LabelingWidget(ask_pairs(desk))")
     page.wait_for_selector(f"{BOARD} .mlops-drawn p:has-text('pairs compared')")
     before = page.inner_text(f"{BOARD} .mlops-drawn p >> nth=0")
     asked = page.wait_for_selector('.mlops-labeling[data-item*=" = "]:not(.mlops-reconciliation)')
@@ -320,13 +302,7 @@ widget"""
 
 def test_suggested_rules_are_accepted_by_a_click(room: MappingRoom):
     """One accepted, one rejected, one taken back; the others wait, and a headless desk has what was accepted."""
-    sources = [SUGGESTED, "[check.name for check in widget.desk.rules('leave')]"]
-    write_notebook(room.project.root / "nbs/rules.ipynb", [cell("code", source) for source in sources])
-    context = room.browser.new_context(viewport={"width": 1100, "height": 900})
-    room.contexts.append(context)
-    page = open_notebook(context, room.address, "nbs/rules.ipynb")
-    page.evaluate(RUN_ALL)
-    page.wait_for_function(ENDED)
+    page = room.open("rules", SUGGESTED)
     page.wait_for_selector(f"{BOARD} .mlops-state:has-text('0 of 4 rules')")
     page.wait_for_selector(".mlops-drawn button[data-post]")
     assert not page.query_selector(".mlops-drawn i") and "<i>편명</i> · pattern" in page.inner_text(".mlops-drawn")

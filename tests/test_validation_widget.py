@@ -13,8 +13,8 @@ from typing import Any
 import pandas as pd
 import pytest
 from conftest import MakeProject
-from laboratory import ENDED, RUN_ALL, browser, open_app, open_lab, open_notebook
-from projects import Project, cell, make_flights, write_notebook
+from laboratory import Room, browser, open_app, open_lab
+from projects import Project, make_flights
 
 from mlops_nb import journal, planning
 from mlops_nb.checks import (
@@ -72,30 +72,16 @@ def in_days(days: int) -> str:
     return str(datetime.now(UTC).date() + timedelta(days=days))
 
 
-class ValidationRoom:
+class ValidationRoom(Room):
     """A project in JupyterLab, and somebody who decides on verdicts there."""
 
-    def __init__(self, project: Project, address: str, browser: Any):
-        self.project, self.address, self.browser = project, address, browser
-        self.contexts: list[Any] = []
+    board, ready, height = BOARD, f"{BOARD} .mlops-rule", 1000
 
     def sit_down(self, name: str, width: int = 1100) -> Any:
         """Open a notebook with the widget on a queue of that name, run it, and click on it; gives the page."""
-        write_notebook(
-            self.project.root / f"nbs/{name}.ipynb", [cell("code", TABLE), cell("code", WIDGET.format(queue=name))]
-        )
-        context = self.browser.new_context(viewport={"width": width, "height": 1000})
-        self.contexts.append(context)
-        page = open_notebook(context, self.address, f"nbs/{name}.ipynb")
-        self.run(page)
+        page = self.open(name, TABLE, WIDGET.format(queue=name), width=width)
+        self.take(page)
         return page
-
-    def run(self, page: Any) -> None:
-        """Run all cells, and give the keyboard to the widget."""
-        page.evaluate(RUN_ALL)
-        page.wait_for_function(ENDED)
-        page.wait_for_selector(f"{BOARD} .mlops-rule")
-        page.click(f"{BOARD} .mlops-head")
 
     def go(self, page: Any, check: str) -> None:
         """Move to a rule by keys, and wait for its rows."""
