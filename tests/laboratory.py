@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -63,7 +63,10 @@ def open_lab(project: Project, folder: Path, port: int = 0) -> Iterator[str]:
 
     def find_address() -> str:
         assert process.poll() is None, (folder / "lab.log").read_text()
-        return next((json.loads(path.read_text())["url"] for path in (folder / "runtime").glob("jpserver-*.json")), "")
+        for path in (folder / "runtime").glob("jpserver-*.json"):
+            with suppress(json.JSONDecodeError):  # the server is just writing it
+                return json.loads(path.read_text())["url"]
+        return ""
 
     try:
         yield wait_until(find_address, "JupyterLab answers")
