@@ -424,6 +424,8 @@ class ReconciliationBoard extends DecisionBoard {
     this.drawState();
   }
 
+  assist() { if (!(this.step instanceof DrawnStep)) super.assist(); } // its keys are the map's
+
   drawCommands() {
     const drawn = this.step instanceof DrawnStep; // here one can only take back
     for (const command of this.commands.children) command.hidden = drawn && !command.matches(".mlops-undo");

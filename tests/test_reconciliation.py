@@ -310,8 +310,10 @@ def test_suggested_rules_are_accepted_by_a_click(room: MappingRoom):
                                               ("편명</i> · present", "accept")], start=1):
         page.click(f".mlops-drawn tr:has-text('{rule}') button:has-text('{button}')")
         page.wait_for_selector(f"{BOARD} .mlops-state:has-text('{decided} of 4 rules')")
+    page.keyboard.press("?")
     page.keyboard.press("u")
     page.wait_for_selector(f"{BOARD} .mlops-state:has-text('2 of 4 rules')")
+    assert page.is_hidden(f"{BOARD} .mlops-help"), "the map's keys do nothing here"
     said = read_decisions("flights_rules", room.project.state)
     assert said[["item", "person"]].to_numpy().tolist() == [["지연 · range", "Kim"], ["지연 · present", "Kim"]]
     made: dict[str, Any] = {}
